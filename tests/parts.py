@@ -119,16 +119,20 @@ async def read_dead_letters(log: EventLog) -> list[StoredDeadLetter]:
     return [dead_letter async for dead_letter in log.dead_letters()]
 
 
-class Faulty:
+class ReadsItself:
+    """A store in place of a real one: the reads of a request go through it, not past it."""
+
+    def for_request(self, anchors: int) -> Any:
+        return self
+
+
+class Faulty(ReadsItself):
     """A real part whose method NAME first calls `fail[NAME]`, which may raise; `calls` lists those calls."""
 
     def __init__(self, part: object, **fail: Callable[..., None]) -> None:
         self._part = part
         self.fail = fail
         self.calls: list[str] = []
-
-    def for_request(self, anchors: int) -> Any:
-        return self
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._part, name)

@@ -19,7 +19,7 @@ import pytest
 from deploy.local.redis_server import RedisServer
 from lorestream.identity import memory_id
 from lorestream.wiring import Runtime
-from tests.parts import open_parts
+from tests.parts import ReadsItself, open_parts
 from tests.retrieval.reader import Reader, over
 
 AGENTS = ("npc:a", "npc:b", "npc:c")
@@ -27,7 +27,7 @@ WRITES = 15
 """Writes of each writer. All memories of an agent fit into one answer."""
 
 
-class DelayedStore:
+class DelayedStore(ReadsItself):
     """A store with a random delay before and after each call."""
 
     def __init__(self, store: Any, rng: random.Random) -> None:

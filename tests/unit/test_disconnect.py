@@ -13,13 +13,13 @@ from lorestream.http.application import application
 from lorestream.wiring import Runtime
 from query_service import browse
 from query_service.rest import operations
-from tests.parts import open_parts
+from tests.parts import ReadsItself, open_parts
 from tests.retrieval.reader import Reader, over
 
 BODY = json.dumps({"agent_id": "a", "query": "iron"}).encode()
 
 
-class Store:
+class Store(ReadsItself):
     """A real store whose searches and pages, but the first `free_pages`, begin, and end when they are cancelled."""
 
     def __init__(self, store: Any) -> None:

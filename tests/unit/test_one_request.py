@@ -19,9 +19,11 @@ from lorestream.memories import (
     Scope,
     VectorQuery,
 )
+from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, NOW, START, memory
 
 ANCHORS = 10
+SCOPE = Scope("default", ("a",))
 pytestmark = pytest.mark.service
 
 
@@ -77,15 +79,15 @@ def alike(answer):
     return memories, around, pytest.approx(scores)
 
 
-def hybrid(k=ANCHORS, **fields):
-    return HybridQuery(Scope("default", ("a",)), EAST, "ore and coal", k, NOW, **fields)
+def hybrid(k=ANCHORS, scope=SCOPE, **fields):
+    return HybridQuery(scope, EAST, "ore and coal", k, NOW, **fields)
 
 
 @pytest.mark.parametrize(
     ("count", "calls"),
     [
         # Lists and timeline; memories.
-        (200, ["QueryBatch", "Get"]),
+        (one_request.TIMELINE - 1, ["QueryBatch", "Get"]),
         # The scores that the short lists end before, memories, pages of neighbours, and their scores.
         (one_request.TIMELINE, ["QueryBatch", "QueryBatch", "Get", "QueryBatch", "QueryBatch"]),
     ],
@@ -100,25 +102,63 @@ async def test_a_hybrid_search_with_neighbours_takes_few_calls(qdrant, count, ca
         assert made == calls
 
 
-async def test_the_timeline_of_a_large_agent_is_read_once(qdrant, monkeypatch):
+@pytest.mark.parametrize("agents", [("a",), ("a", "another name, without memories")])
+async def test_the_timeline_of_a_large_agent_is_read_once(qdrant, monkeypatch, agents):
     monkeypatch.setattr(one_request, "TIMELINE", 40)
+    query = hybrid(scope=Scope("default", agents))
     async with counted(qdrant) as (store, made):
         await fill(store, 41)
-        expected = alike(await read(store, hybrid()))
+        expected = alike(await read(store, query))
         for _ in range(2):
             made.clear()
-            assert await read(store.for_request(ANCHORS), hybrid()) == expected
-            assert made.count("QueryBatch") == 3  # lists, the first time with the timeline; pages; scores
-        sizes = []
+            assert await read(store.for_request(ANCHORS), query) == expected
+            assert made.count("QueryBatch") == 2  # lists, the first time with the timeline; pages
+        limits = []
         query_all = one_request.OneRequest._query_all
 
         async def note(self, queries):
-            sizes.append([one.limit for one in queries])
+            limits.extend(one.limit for one in queries)
             return await query_all(self, queries)
 
         monkeypatch.setattr(one_request.OneRequest, "_query_all", note)
-        await read(store.for_request(ANCHORS), hybrid())
-        assert 40 not in [limit for limits in sizes for limit in limits]
+        await read(store.for_request(ANCHORS), query)
+        assert limits
+        assert 40 not in limits
+
+
+async def test_a_memory_that_is_deleted_between_two_calls_is_missing(qdrant):
+    async with qdrant.store() as store:
+        kept = await fill(store, 20)
+        first = (await read(store, hybrid()))[0][0]
+        place = kept.index(first)
+        gone = {first.id, kept[place + 1].id}
+        view = store.for_request(ANCHORS)
+        query_all = view._engine._query_all
+
+        async def then_delete(queries):
+            found = await query_all(queries)
+            await store.put_tombstones([Tombstone("default", "a", one, NOW) for one in gone])
+            return found
+
+        view._engine._query_all = then_delete
+        memories, around, _ = await read(view, hybrid())
+        assert memories
+        shown = [*memories, *(one for beside in around for one in (*beside.before, *beside.behind))]
+        assert not gone & {one.id for one in shown}
+
+
+async def test_lists_that_were_read_whole_are_not_asked_for_again(qdrant):
+    async with counted(qdrant) as (store, made):
+        await fill(store, 100, type="dig")
+        expected = alike(await read(store, hybrid(k=60)))
+        made.clear()
+        assert await read(store.for_request(ANCHORS), hybrid(k=60)) == expected
+        assert made.count("QueryBatch") <= 2
+        dig = {"filter": Condition(Field(("type",)), Op.EQ, "dig")}
+        expected = alike(await read(store, hybrid(**dig)))
+        made.clear()
+        assert await read(store.for_request(ANCHORS), hybrid(**dig)) == expected
+        assert made == ["QueryBatch", "Get"]
 
 
 async def test_nothing_is_kept_for_the_next_request(qdrant):

@@ -20,7 +20,7 @@ from query_service import recall, retrieval
 from query_service.queries import parse_search
 from query_service.rpc import Reads
 from query_service.schemas import Search
-from tests.parts import Faulty, open_parts, put
+from tests.parts import Faulty, ReadsItself, open_parts, put
 from tests.retrieval.reader import NOW, Reader, over
 
 
@@ -123,7 +123,7 @@ async def test_a_completed_write_of_the_agent_invalidates_its_answers(reader: Re
 async def test_an_answer_computed_during_a_write_is_not_served_after_it(runtime: Runtime) -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    class Paused:
+    class Paused(ReadsItself):
         """The store, pausing after each search."""
 
         cost = runtime.store.cost
@@ -212,7 +212,7 @@ async def test_concurrent_equal_queries_are_computed_once(runtime: Runtime) -> N
 async def test_cancelling_one_caller_does_not_affect_the_others(runtime: Runtime) -> None:
     go_on = asyncio.Event()
 
-    class Paused:
+    class Paused(ReadsItself):
         """The store, pausing before each search."""
 
         cost = runtime.store.cost
@@ -450,7 +450,7 @@ async def test_expired_memories_are_not_returned_by_any_read(reader: Reader) -> 
 async def test_memories_outside_the_scope_are_not_returned_even_if_the_store_returns_them(
     runtime: Runtime,
 ) -> None:
-    class Unscoped:
+    class Unscoped(ReadsItself):
         """A store that also returns memories of another agent."""
 
         cost = runtime.store.cost

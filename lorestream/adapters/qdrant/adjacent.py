@@ -103,7 +103,8 @@ class _Side:
         return [
             one
             for one in self.found[: query.span]
-            if (conversation is not None or abs(one.timestamp - anchor.timestamp) <= query.gap_s)
+            if not one.rewound  # since the engine has found it
+            and (conversation is not None or abs(one.timestamp - anchor.timestamp) <= query.gap_s)
             and one.conversation == conversation
             and (query.filter is EVERYTHING or matches(query.filter, one))
         ]

@@ -70,7 +70,7 @@ class HybridSearch:
     async def of(self, memories: Sequence[Memory], best: float | None) -> list[Hit]:
         """These memories with their fused scores. `best`: the BM25 score that counts as 1.
 
-        Those that were deleted meanwhile are missing.
+        Those that were deleted meanwhile are missing, unless their scores were read before, for the same request.
         """
         keyed = {point_of(memory): memory for memory in memories}
         agents = frozenset(agent_keyword(memory.tenant, memory.agent_id) for memory in memories)
@@ -95,7 +95,7 @@ class HybridSearch:
             self._list(self.dense, k), self._list(self.words, k)
         )
         every = {*dense, *tied, *keyword, *other}
-        # The look-up is by id alone: a memory that was deleted in between has no cosine and is left out.
+        # The look-up is by id alone: a memory that was deleted in between has no cosine, or no payload, and is left out.
         rest, shared = await self._scores(every - dense.keys(), every - keyword.keys(), agents)
         dense, keyword = dense | rest, keyword | shared
         best = best_words(dense, keyword)

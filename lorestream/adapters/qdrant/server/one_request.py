@@ -5,17 +5,18 @@ of these. Each call costs both sides more than a short answer does. So, where ne
 
 - the first call also reads when each memory of the agent was, without payloads: its timeline,
 - the memories next to the first ones are read with them,
-- scores are only asked for where a list ended before them.
+- and all scores, so that none is asked for again.
 
-An agent with fewer memories than a short list has costs two calls that way. The timelines of agents with many memories
-are not read: for them every page of neighbours is a query, as in `ServerEngine`.
+A search costs two calls that way. The timelines of agents with many memories are not read: for them the lists are short,
+and every page of neighbours is a query, as in `ServerEngine`.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from lorestream.adapters.qdrant.agents import agents_of
 from lorestream.adapters.qdrant.conditions import Clause, Ids, Match, Range
 from lorestream.adapters.qdrant.engine import TimePage
 from lorestream.adapters.qdrant.payload import MAX_TICKS, READ_KEYS
+from lorestream.adapters.qdrant.server import messages
 from lorestream.adapters.qdrant.server.engine import ServerEngine
 
 if TYPE_CHECKING:
@@ -30,18 +32,20 @@ if TYPE_CHECKING:
     from lorestream.adapters.qdrant.server.protocol import wire
 
 TIMELINE = 512
-"""Memories of a timeline, at most: 0.5 ms of CPU here. Twenty pages of neighbours cost the server and this side more."""
-_PAGES = 4
+"""A timeline has fewer memories: 0.5 ms of CPU here. Twenty pages of neighbours cost the server and this side more."""
+_PAGES = 8
 """From so many pages of one agent on, its timeline is read instead of them."""
-_MOST_AGENTS = 2
-"""Of so many agents the timelines are read with the lists: an agent may be stored under a plain and a pseudonymous name."""
+_MOST_AGENTS = 4
+"""Of so many names the timelines are read with the lists: an agent may be stored under a plain name and pseudonymous ones."""
 _UNFILTERED = 2
 """Clauses of a search without a filter: its agents, and what is shown."""
 _BESIDE = 3
-"""Memories on each side that a page of neighbours has: two, and one that shows that the tick of the second ends."""
-
+"""Memories on each side that a page of neighbours has: those of a search (query_service/neighbours.py), and one that shows
+that the tick of the last ends."""
 _MOST_LARGE = 10_000
+"""Large agents that are remembered: some MB."""
 _LARGE_FOR_S = 600.0
+"""How long: an agent that is trimmed or erased has few memories again."""
 
 
 class _Timeline:
@@ -75,9 +79,9 @@ class _Timeline:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Scores by one vector. `whole`: of all points that meet `must` and have a score; else only of some points."""
+    """Scores by one vector, falling. `whole`: of all points that meet `must` and have a score; else only of some points."""
 
-    must: Sequence[Clause]
+    must: tuple[Clause, ...]
     vector: Sequence[float] | SparseVector
     scores: Mapping[str, float]
     whole: bool
@@ -107,8 +111,8 @@ class OneRequest(ServerEngine):
         vars(self).update(vars(engine))  # the same collection over the same connection
         self._large_agents = large
         self._anchors = anchors
-        self._asked = not anchors
-        """Whether the first call was made: it reads the timeline."""
+        self._with_lists = anchors > 0
+        """Whether the next lists are to be read with timelines."""
         self._timelines: list[_Timeline] = []
         self._scored: list[_Scored] = []
         self._payloads: dict[str, Payload | None] = {}
@@ -117,7 +121,7 @@ class OneRequest(ServerEngine):
         self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
     ) -> Sequence[Sequence[tuple[str, float]]]:
         """(id, score) by falling score, of each search; a first one also reads the timeline of its agent."""
-        known = [self._known(must, near) for must, near in searches]
+        known = [self._known(tuple(must), near) for must, near in searches]
         if all(one is not None for one in known):
             return [one for one in known if one is not None]
         agents = self._new_agents(searches[0][0])
@@ -131,10 +135,10 @@ class OneRequest(ServerEngine):
         for must, line in zip(agents, found[len(queries) :], strict=True):
             self._keep(must, line)
         answers: list[Sequence[tuple[str, float]]] = []
-        for (must, near), (_, wanted), some in zip(asked, searches, found, strict=False):
+        for (must, near), (_, wanted), some in zip(asked, searches, found[: len(queries)], strict=True):
             scores = [(one.id.uuid, one.score) for one in some]
             whole = _ids(must) is None and near.threshold is None and len(scores) < near.limit
-            self._scored.append(_Scored(must, near.vector, dict(scores), whole))
+            self._scored.append(_Scored(tuple(must), near.vector, dict(scores), whole))
             answers.append(scores[: wanted.limit])
         return answers
 
@@ -155,41 +159,51 @@ class OneRequest(ServerEngine):
 
     async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
         """The points of each page in its order, by timelines where they are short."""
-        await self._read_timelines(pages)
-        lines = [self._line(page) for page in pages]
-        keys = [None if line is None else line.page(page) for page, line in zip(pages, lines, strict=True)]
-        asked = [page for page, line in zip(pages, lines, strict=True) if line is None]
-        read = iter(await super().pages_by_time(asked) if asked else ())
-        wanted = list(dict.fromkeys(key for page in keys if page is not None for key in page))
-        agents = [agents_of(line.must) for line in lines if line is not None]
+        self._anchors = 0  # what is read from here on has no neighbours that are asked for
+        counted = Counter(id(page.must) for page in pages)
+        timelines: dict[int, tuple[Clause, ...]] = {}
+        single: list[TimePage] = []
+        for page in pages:
+            if self._line(page) is not None:
+                continue
+            if counted[id(page.must)] >= _PAGES and page.must not in self._large_agents:
+                timelines[id(page.must)] = page.must
+            else:
+                single.append(page)
+        read = await self._read_pages([*timelines.values()], single)
+        late = [page for page in pages if self._line(page) is None and id(page) not in read]
+        read |= await self._read_pages([], late)
+        lines = [(page, line) for page in pages if (line := self._line(page)) is not None]
+        keys = {id(page): line.page(page) for page, line in lines}
+        agents = [agents_of(line.must) for _, line in lines]
         named = None if None in agents else frozenset().union(*(one for one in agents if one is not None))
+        wanted = list(dict.fromkeys(key for page in keys.values() for key in page))
         payloads = await self.retrieve(wanted, agents=named) if wanted else {}
-        return [
-            next(read) if page is None else [payloads[key] for key in page if key in payloads]
-            for page in keys
-        ]
+        # A memory that was deleted since the timeline was read is missing, or a tombstone.
+        stored = {key: payload for key, payload in payloads.items() if "body" in payload}
+        read |= {page: [stored[key] for key in some if key in stored] for page, some in keys.items()}
+        return [read[id(page)] for page in pages]
+
+    async def _read_pages(
+        self, timelines: Sequence[tuple[Clause, ...]], pages: Sequence[TimePage]
+    ) -> dict[int, Sequence[Payload]]:
+        """Read timelines and pages in one call; returns the pages by id()."""
+        queries = [self._page_query(page, with_payload=True) for page in pages]
+        if not timelines and not queries:
+            return {}
+        found = await self._query_all([*map(self._order_query, timelines), *queries])
+        for must, line in zip(timelines, found[: len(timelines)], strict=True):
+            self._keep(must, line)
+        return {
+            id(page): [messages.string_values(one.payload) for one in some]
+            for page, some in zip(pages, found[len(timelines) :], strict=True)
+        }
 
     def _new_agents(self, must: Sequence[Clause]) -> Sequence[tuple[Clause, ...]]:
-        """The clauses of the agents whose timelines are to be read, at the first call."""
-        agents = () if self._asked else _of_agents(must)
-        self._asked = True
-        return [one for one in agents if one not in self._large_agents]
-
-    async def _read_timelines(self, pages: Sequence[TimePage]) -> None:
-        """Read the timelines that many of the pages are parts of."""
-        counted: dict[int, list[TimePage]] = {}
-        for page in pages:
-            if self._line(page) is None:
-                counted.setdefault(id(page.must), []).append(page)
-        wanted = [
-            some[0].must
-            for some in counted.values()
-            if len(some) >= _PAGES and some[0].must not in self._large_agents
-        ]
-        if wanted:
-            found = await self._query_all([self._order_query(must) for must in wanted])
-            for must, line in zip(wanted, found, strict=True):
-                self._keep(must, line)
+        """The clauses of the agents whose timelines are to be read with these lists."""
+        agents = _of_agents(must) if self._with_lists else ()
+        self._with_lists = False
+        return () if any(one in self._large_agents for one in agents) else agents
 
     def _order_query(self, must: tuple[Clause, ...]) -> wire.QueryPoints:
         page = TimePage(must, -MAX_TICKS, TIMELINE, oldest_first=True)
@@ -207,23 +221,30 @@ class OneRequest(ServerEngine):
         must = page.must if _tick(page) is None else page.must[:-1]
         return next((one for one in self._timelines if one.must == must), None)
 
-    def _known(self, must: Sequence[Clause], near: NearestQuery) -> list[tuple[str, float]] | None:
-        """The scores of given points, if all of them were read, in any order; None if not."""
-        asked = _ids(must)
-        if asked is None or near.threshold is not None:
-            return None
+    def _known(self, must: tuple[Clause, ...], near: NearestQuery) -> list[tuple[str, float]] | None:
+        """The answer to a search, if it follows from what was read; None if not."""
         lists = [one for one in self._scored if one.vector is near.vector or one.vector == near.vector]
+        if near.threshold is not None or not lists:
+            return None
+        asked = _ids(must)
+        if asked is None:
+            same = (one for one in lists if one.must == must and (one.whole or len(one.scores) >= near.limit))
+            found = next(same, None)
+            return None if found is None else list(found.scores.items())[: near.limit]
         scores = {key: score for one in lists for key, score in one.scores.items()}
-        complete = [
-            line
-            for one in lists
-            if one.whole and len(one.must) <= _UNFILTERED
-            for line in self._timelines
-            if line.must in _of_agents(one.must)  # a point of it that is not in the list has no score
-        ]
-        if all(key in scores or any(key in line for line in complete) for key in asked):
-            return [(key, scores[key]) for key in asked if key in scores]
-        return None
+        # A point that is known to meet the clauses of a whole list, and is not in it, has no score.
+        met = [some for one in lists if one.whole for some in self._meeting(one.must)]
+        if not all(key in scores or any(key in some for some in met) for key in asked):
+            return None
+        shared = [(key, scores[key]) for key in asked if key in scores]
+        return sorted(shared, key=lambda one: one[1], reverse=True)
+
+    def _meeting(self, must: Sequence[Clause]) -> Iterator[Container[str]]:
+        """Points that are known to meet these clauses of a search."""
+        yield from (one.scores for one in self._scored if one.whole and one.must == must)
+        if len(must) <= _UNFILTERED:
+            agents = _of_agents(must)
+            yield from (line for line in self._timelines if line.must in agents)
 
 
 def _ids(must: Sequence[Clause]) -> frozenset[str] | None:
