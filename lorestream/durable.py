@@ -182,6 +182,16 @@ def sync(path: Path) -> None:
     os_support.sync(path)
 
 
+def sync_contents(directory: Path) -> None:
+    """Write the content of every file below it to the disk. Raises OSError when the disk refuses the data.
+
+    A file that cannot be opened is skipped.
+    """
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            os_support.sync_content(Path(parent, name))
+
+
 def sync_tree(directory: Path) -> None:
     """Write every file and every directory below `directory`, and itself, to the disk."""
     for parent, _, names in os.walk(directory, topdown=False):

@@ -10,7 +10,6 @@ aliases.json                 alias -> collection
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import grpc
 import qdrant_edge as edge
 from qdrant_client import grpc as wire
 
-from lorestream import os_support
+from lorestream import durable
 from tests.qdrant_stand_in.refusals import RequestError, allow_fields, invalid, not_found, unimplemented
 
 
@@ -173,7 +172,7 @@ class Catalogue:
         for one in [*self._collections.values()]:
             if one.dirty:
                 # Edge's flush stops every thread, so most of the data is written to the disk before it.
-                await asyncio.to_thread(_sync_data, self._root / quote(one.name, safe=""))
+                await asyncio.to_thread(durable.sync_contents, self._root / quote(one.name, safe=""))
                 if self._collections.get(one.name) is one:
                     one.shard.flush()
                     one.dirty = False
@@ -188,13 +187,6 @@ class Catalogue:
         partial.write_text(json.dumps(aliases))
         partial.rename(self._alias_file)
         self.aliases = aliases
-
-
-def _sync_data(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if path.is_file():
-                os_support.sync_content(path)
 
 
 def _config(sent: wire.CreateCollection) -> edge.EdgeConfig:

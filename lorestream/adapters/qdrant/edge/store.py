@@ -128,9 +128,10 @@ class EdgeStore(QdrantStore[edge.Point]):
     async def flush(self) -> None:
         """Make every write so far survive a power cut. Raises Unavailable."""
         if not self._temporary:
-            # Edge's flush stops every thread, so most of the data is written to the disk before it.
+            # Edge's flush stops every thread, so most of the data is written to the disk before it. It also writes the
+            # files that could not be opened here.
             with durable.translated(self._directory):
-                await durable.in_thread(lambda: _sync_data(self._directory))
+                await durable.in_thread(lambda: durable.sync_contents(self._directory))
         await super().flush()
         await self._store_reclaimable()
 
@@ -180,16 +181,6 @@ def _disk_bytes(directory: Path) -> int:
             with contextlib.suppress(OSError):
                 total += os_support.used_bytes(Path(parent, name))
     return total
-
-
-def _sync_data(directory: Path) -> None:
-    """Write the content of every file to the disk. Raises OSError when the disk refuses the data.
-
-    A file that cannot be opened is skipped: Edge's own flush writes it.
-    """
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            os_support.sync_content(Path(parent, name))
 
 
 def _read_reclaimable(path: Path) -> Reclaimable:
