@@ -243,7 +243,7 @@ class ServerEngine:
             request.prefetch.append(messages.prefetch(among, request.filter))
             request.ClearField("filter")
         response: Any = await self._call(self._connection.points.Query, request)
-        return [(one.id.uuid, one.score) for one in response.result]
+        return messages.scored_ids(response.result)
 
     async def ranked_ids_of(
         self, searches: Sequence[tuple[Sequence[Clause], NearestQuery]]
@@ -252,7 +252,7 @@ class ServerEngine:
         if len(searches) == 1:
             return [await self.ranked_ids(*searches[0])]
         found = await self._query_all([self._ids_query(must, near) for must, near in searches])
-        return [[(one.id.uuid, one.score) for one in some] for some in found]
+        return [messages.scored_ids(some) for some in found]
 
     def _ids_query(self, must: Sequence[Clause], near: NearestQuery) -> wire.QueryPoints:
         return wire.QueryPoints(
@@ -307,12 +307,12 @@ class ServerEngine:
         else:
             request.prefetch.append(messages.prefetch(near, filter_))
         response: Any = await self._call(self._connection.points.Query, request)
-        return [messages.string_values(one.payload) for one in response.result]
+        return messages.payloads(response.result)
 
     async def pages_by_time(self, pages: Sequence[TimePage]) -> Sequence[Sequence[Payload]]:
         """The points of each page in its order."""
         found = await self._query_all([self._page_query(page, with_payload=True) for page in pages])
-        return [[messages.string_values(one.payload) for one in page] for page in found]
+        return [messages.payloads(page) for page in found]
 
     def _page_query(self, page: TimePage, *, with_payload: bool) -> wire.QueryPoints:
         return wire.QueryPoints(

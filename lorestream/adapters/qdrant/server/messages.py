@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -73,6 +73,16 @@ def order_by_time(start: int | None, *, oldest_first: bool) -> wire.OrderBy:
 def string_values(payload: Mapping[str, wire.Value]) -> dict[str, str]:
     """A payload whose values are all strings, as are those of `payload.READ_KEYS`. Others become empty strings."""
     return {key: value.string_value for key, value in payload.items()}
+
+
+def scored_ids(hits: Iterable[wire.ScoredPoint]) -> list[tuple[str, float]]:
+    """(id, score) of each hit."""
+    return [(one.id.uuid, one.score) for one in hits]
+
+
+def payloads(hits: Iterable[wire.ScoredPoint]) -> list[dict[str, str]]:
+    """The payload of each hit, as `string_values` has it."""
+    return [string_values(one.payload) for one in hits]
 
 
 @lru_cache(maxsize=8)

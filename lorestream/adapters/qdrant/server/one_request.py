@@ -136,7 +136,7 @@ class OneRequest(ServerEngine):
             self._keep(must, line)
         answers: list[Sequence[tuple[str, float]]] = []
         for (must, near), (_, wanted), some in zip(asked, searches, found[: len(queries)], strict=True):
-            scores = [(one.id.uuid, one.score) for one in some]
+            scores = messages.scored_ids(some)
             whole = _ids(must) is None and near.threshold is None and len(scores) < near.limit
             self._scored.append(_Scored(tuple(must), near.vector, dict(scores), whole))
             answers.append(scores[: wanted.limit])
@@ -171,11 +171,11 @@ class OneRequest(ServerEngine):
             else:
                 single.append(page)
         read = await self._read_pages([*timelines.values()], single)
-        late = [page for page in pages if self._line(page) is None and id(page) not in read]
+        lines = {id(page): line for page in pages if (line := self._line(page)) is not None}
+        late = [page for page in pages if id(page) not in lines and id(page) not in read]
         read |= await self._read_pages([], late)
-        lines = [(page, line) for page in pages if (line := self._line(page)) is not None]
-        keys = {id(page): line.page(page) for page, line in lines}
-        agents = [agents_of(line.must) for _, line in lines]
+        keys = {id(page): lines[id(page)].page(page) for page in pages if id(page) in lines}
+        agents = [agents_of(line.must) for line in lines.values()]
         named = None if None in agents else frozenset().union(*(one for one in agents if one is not None))
         wanted = list(dict.fromkeys(key for page in keys.values() for key in page))
         payloads = await self.retrieve(wanted, agents=named) if wanted else {}
@@ -194,10 +194,8 @@ class OneRequest(ServerEngine):
         found = await self._query_all([*map(self._order_query, timelines), *queries])
         for must, line in zip(timelines, found[: len(timelines)], strict=True):
             self._keep(must, line)
-        return {
-            id(page): [messages.string_values(one.payload) for one in some]
-            for page, some in zip(pages, found[len(timelines) :], strict=True)
-        }
+        read = map(messages.payloads, found[len(timelines) :])
+        return {id(page): some for page, some in zip(pages, read, strict=True)}
 
     def _new_agents(self, must: Sequence[Clause]) -> Sequence[tuple[Clause, ...]]:
         """The clauses of the agents whose timelines are to be read with these lists."""
