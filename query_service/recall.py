@@ -29,7 +29,7 @@ from query_service.answer_cache import (
 )
 from query_service.budget import Capacity, RequestBudget
 from query_service.context import ContextExcerpt, build_excerpt
-from query_service.neighbours import SEEDS
+from query_service.neighbours import SEEDS, SPAN
 from query_service.ranking import Ranked
 from query_service.records import with_records
 from query_service.rerank import Reranking
@@ -234,7 +234,7 @@ class Recall:
         if strength is None:  # scores of the other modes are the cosine and BM25
             strength = self.settings.neighbours if query.mode == "hybrid" else 0.0
         return Retriever(
-            self.store.for_request(SEEDS if strength else 0),
+            self.store.for_request(SEEDS if strength else 0, SPAN),
             self.embedder,
             query,
             self.guard(query.agents.scope, now),

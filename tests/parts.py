@@ -122,7 +122,7 @@ async def read_dead_letters(log: EventLog) -> list[StoredDeadLetter]:
 class ReadsItself:
     """A store in place of a real one: the reads of a request go through it, not past it."""
 
-    def for_request(self, anchors: int) -> Any:
+    def for_request(self, anchors: int, span: int) -> Any:
         return self
 
 

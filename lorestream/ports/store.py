@@ -63,10 +63,10 @@ class MemoryReader(Protocol):
     All methods raise Unavailable on an outage.
     """
 
-    def for_request(self, anchors: int) -> MemoryReader:
+    def for_request(self, anchors: int, span: int) -> MemoryReader:
         """A reader for the reads of one request, which does not read again what it has read.
 
-        `anchors`: for so many of the first hits of a search `around` will be asked for.
+        For the first `anchors` hits of a search, `around` will be asked for with this `span`.
         """
         ...
 

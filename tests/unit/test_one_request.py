@@ -23,6 +23,7 @@ from lorestream.ports import Tombstone
 from tests.contracts.stored import EAST, NOW, START, memory
 
 ANCHORS = 10
+SPAN = 2
 SCOPE = Scope("default", ("a",))
 pytestmark = pytest.mark.service
 
@@ -32,7 +33,7 @@ async def counted(qdrant):
     """A store, and the names of the calls to its server."""
     async with qdrant.store() as store:
         calls = []
-        connection = store._server._connection
+        connection = store._served.connection
         send = connection.send
 
         async def note(method, request, **options):
@@ -63,7 +64,7 @@ async def read(store, query):
     """What a search reads: hits, the memories next to the first ones, and their scores."""
     hits = await store.search(query)
     anchors = [hit.memory for hit in hits[:ANCHORS]]
-    around = await store.around(AroundQuery(anchors, 2, 120.0, NOW))
+    around = await store.around(AroundQuery(anchors, SPAN, 120.0, NOW))
     others = [one for beside in around for one in (*beside.before, *beside.behind) if one not in anchors]
     scored = await store.relevance(query, others, hits[0])
     return (
@@ -96,9 +97,9 @@ async def test_a_hybrid_search_with_neighbours_takes_few_calls(qdrant, count, ca
     async with counted(qdrant) as (store, made):
         await fill(store, count)
         expected = alike(await read(store, hybrid()))
-        await read(store.for_request(ANCHORS), hybrid())
+        await read(store.for_request(ANCHORS, SPAN), hybrid())
         made.clear()
-        assert await read(store.for_request(ANCHORS), hybrid()) == expected
+        assert await read(store.for_request(ANCHORS, SPAN), hybrid()) == expected
         assert made == calls
 
 
@@ -111,7 +112,7 @@ async def test_the_timeline_of_a_large_agent_is_read_once(qdrant, monkeypatch, a
         expected = alike(await read(store, query))
         for _ in range(2):
             made.clear()
-            assert await read(store.for_request(ANCHORS), query) == expected
+            assert await read(store.for_request(ANCHORS, SPAN), query) == expected
             assert made.count("QueryBatch") == 2  # lists, the first time with the timeline; pages
         limits = []
         query_all = one_request.OneRequest._query_all
@@ -121,7 +122,7 @@ async def test_the_timeline_of_a_large_agent_is_read_once(qdrant, monkeypatch, a
             return await query_all(self, queries)
 
         monkeypatch.setattr(one_request.OneRequest, "_query_all", note)
-        await read(store.for_request(ANCHORS), query)
+        await read(store.for_request(ANCHORS, SPAN), query)
         assert limits
         assert 40 not in limits
 
@@ -132,7 +133,7 @@ async def test_a_memory_that_is_deleted_between_two_calls_is_missing(qdrant):
         first = (await read(store, hybrid()))[0][0]
         place = kept.index(first)
         gone = {first.id, kept[place + 1].id}
-        view = store.for_request(ANCHORS)
+        view = store.for_request(ANCHORS, SPAN)
         query_all = view._engine._query_all
 
         async def then_delete(queries):
@@ -152,22 +153,22 @@ async def test_lists_that_were_read_whole_are_not_asked_for_again(qdrant):
         await fill(store, 100, type="dig")
         expected = alike(await read(store, hybrid(k=60)))
         made.clear()
-        assert await read(store.for_request(ANCHORS), hybrid(k=60)) == expected
+        assert await read(store.for_request(ANCHORS, SPAN), hybrid(k=60)) == expected
         assert made.count("QueryBatch") <= 2
         dig = {"filter": Condition(Field(("type",)), Op.EQ, "dig")}
         expected = alike(await read(store, hybrid(**dig)))
         made.clear()
-        assert await read(store.for_request(ANCHORS), hybrid(**dig)) == expected
+        assert await read(store.for_request(ANCHORS, SPAN), hybrid(**dig)) == expected
         assert made == ["QueryBatch", "Get"]
 
 
 async def test_nothing_is_kept_for_the_next_request(qdrant):
     async with counted(qdrant) as (store, _):
         kept = await fill(store, 5)
-        first, _, _ = await read(store.for_request(ANCHORS), hybrid())
+        first, _, _ = await read(store.for_request(ANCHORS, SPAN), hybrid())
         added = memory("added", text="ore and coal", timestamp=START + 30)
         await store.insert([added], np.array([EAST], np.float32))
-        hits, around, _ = await read(store.for_request(ANCHORS), hybrid())
+        hits, around, _ = await read(store.for_request(ANCHORS, SPAN), hybrid())
         assert added not in first
         assert hits[0] == added
         assert added in around[hits.index(kept[0])].behind
@@ -218,4 +219,4 @@ async def test_the_answers_are_those_of_separate_reads(
             "hybrid": HybridQuery(scope, EAST, "ore and coal", ANCHORS, NOW, **fields),
         }[kind]
         if await store.search(query):
-            assert await read(store.for_request(ANCHORS), query) == alike(await read(store, query))
+            assert await read(store.for_request(ANCHORS, SPAN), query) == alike(await read(store, query))

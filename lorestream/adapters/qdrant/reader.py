@@ -67,7 +67,7 @@ class QdrantReader(QdrantRows[P]):
         self._traits = engine.traits
         self._dim = dim
 
-    def for_request(self, anchors: int) -> MemoryReader:  # noqa: ARG002 (in process nothing is read twice either)
+    def for_request(self, anchors: int, span: int) -> MemoryReader:  # noqa: ARG002 (in process nothing is read twice either)
         """A reader for one request: this one."""
         return self
 

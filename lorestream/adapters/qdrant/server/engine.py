@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -47,34 +48,36 @@ _WITH_DENSE_VECTOR = wire.WithVectorsSelector(include=wire.VectorsSelector(names
 _WITHOUT_PAYLOAD = wire.WithPayloadSelector(enable=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ServedCollection:
+    """A collection of a server, and what its requests depend on."""
+
+    connection: Connection
+    name: str
+    """Its own, not an alias; only for reads it may be one."""
+    substring_field: str | None
+    """See `messages.substring_field`."""
+    replicated: bool
+    """Whether points are stored on several nodes, so that all of them have to apply writes in the same order."""
+    sharding: Sharding
+
+
 class ServerEngine:
-    """An Engine over one collection, called by its own name, not by an alias; only reads may use an alias.
+    """An Engine over one collection."""
 
-    `substring_field`: see `messages.substring_field`. `replicated`: points are stored on several nodes, so writes have
-    to be applied by all of them in the same order. `sharding`: the collection's.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        collection: str,
-        *,
-        substring_field: str | None,
-        replicated: bool,
-        sharding: Sharding,
-    ) -> None:
+    def __init__(self, served: ServedCollection) -> None:
         self.writes = 0
         self.traits = EngineTraits(
             in_process=False,
             batch_size=_BATCH_SIZE,
             tie_margin=8,
-            exact_substrings=substring_field is not None,
+            exact_substrings=served.substring_field is not None,
         )
-        self._connection = connection
-        self._collection = collection
-        self._substring_field = substring_field or ""
-        self._sharding = sharding
-        kind = wire.WriteOrderingType.Medium if replicated else wire.WriteOrderingType.Weak
+        self._connection = served.connection
+        self._collection = served.name
+        self._substring_field = served.substring_field or ""
+        self._sharding = served.sharding
+        kind = wire.WriteOrderingType.Medium if served.replicated else wire.WriteOrderingType.Weak
         self._ordering = wire.WriteOrdering(type=kind)
         self._upsert_slots = asyncio.Semaphore(_MAX_CONCURRENT_UPSERTS)
 

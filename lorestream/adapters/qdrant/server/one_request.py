@@ -25,7 +25,7 @@ from lorestream.adapters.qdrant.conditions import Clause, Ids, Match, Range
 from lorestream.adapters.qdrant.engine import TimePage
 from lorestream.adapters.qdrant.payload import MAX_TICKS, READ_KEYS
 from lorestream.adapters.qdrant.server import messages
-from lorestream.adapters.qdrant.server.engine import ServerEngine
+from lorestream.adapters.qdrant.server.engine import ServedCollection, ServerEngine
 
 if TYPE_CHECKING:
     from lorestream.adapters.qdrant.engine import NearestQuery, Payload, SparseVector
@@ -39,9 +39,6 @@ _MOST_AGENTS = 4
 """Of so many names the timelines are read with the lists: an agent may be stored under a plain name and pseudonymous ones."""
 _UNFILTERED = 2
 """Clauses of a search without a filter: its agents, and what is shown."""
-_BESIDE = 3
-"""Memories on each side that a page of neighbours has: those of a search (query_service/neighbours.py), and one that shows
-that the tick of the last ends."""
 _MOST_LARGE = 10_000
 """Large agents that are remembered: some MB."""
 _LARGE_FOR_S = 600.0
@@ -71,10 +68,10 @@ class _Timeline:
         end = bisect_right(ticks, page.start)
         return self._keys[max(0, end - page.limit) : end][::-1]
 
-    def beside(self, key: str) -> Sequence[str]:
-        """The ids of the points around this one, if it is one of them."""
+    def beside(self, key: str, span: int) -> Sequence[str]:
+        """The ids of this point and of so many on each side, if it is one of them."""
         place = self._places.get(key)
-        return () if place is None else self._keys[max(0, place - _BESIDE) : place + _BESIDE + 1]
+        return () if place is None else self._keys[max(0, place - span) : place + span + 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +103,12 @@ class LargeAgents:
 class OneRequest(ServerEngine):
     """A ServerEngine for the reads of one request."""
 
-    def __init__(self, engine: ServerEngine, large: LargeAgents, anchors: int) -> None:
-        """`anchors`: for so many of the first memories that are read the neighbours will be asked for."""
-        vars(self).update(vars(engine))  # the same collection over the same connection
+    def __init__(self, served: ServedCollection, large: LargeAgents, anchors: int, span: int) -> None:
+        """For so many of the first memories that are read, `span` neighbours on each side will be asked for."""
+        super().__init__(served)
         self._large_agents = large
         self._anchors = anchors
+        self._span = span + 1  # a page of neighbours has one more, which shows that the tick of the last ends
         self._with_lists = anchors > 0
         """Whether the next lists are to be read with timelines."""
         self._timelines: list[_Timeline] = []
@@ -151,7 +149,9 @@ class OneRequest(ServerEngine):
         missing = [key for key in ids if key not in self._payloads]
         if missing:
             anchors, self._anchors = missing[: self._anchors], 0
-            beside = [near for key in anchors for line in self._timelines for near in line.beside(key)]
+            beside = [
+                near for key in anchors for line in self._timelines for near in line.beside(key, self._span)
+            ]
             wanted = list(dict.fromkeys((*missing, *beside)))
             found = await super().retrieve(wanted, agents=agents)
             self._payloads |= {key: found.get(key) for key in wanted}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lorestream.adapters.qdrant.rows import QdrantRows
-from lorestream.adapters.qdrant.server.engine import ServerEngine
+from lorestream.adapters.qdrant.server.engine import ServedCollection, ServerEngine
 from lorestream.adapters.qdrant.server.one_request import LargeAgents, OneRequest
 from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.adapters.qdrant.server.sharding import Sharding
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 def rows_behind(connection: Connection, alias: str) -> RowReader:
     """The rows of the collection that the alias names at the time of each call; Unavailable while it names none."""
-    return QdrantRows(
-        ServerEngine(connection, alias, substring_field=None, replicated=False, sharding=Sharding(0))
-    )
+    served = ServedCollection(connection, alias, substring_field=None, replicated=False, sharding=Sharding(0))
+    return QdrantRows(ServerEngine(served))
 
 
 class ServerStore(QdrantStore[wire.PointStruct]):
@@ -32,19 +31,19 @@ class ServerStore(QdrantStore[wire.PointStruct]):
         self, connection: Connection, collection: ExistingCollection, *, substring_field: str | None
     ) -> None:
         """`substring_field`: see `messages.substring_field`, for the version of this server."""
-        engine = ServerEngine(
+        self._served = ServedCollection(
             connection,
             collection.name,
             substring_field=substring_field,
             replicated=collection.replicated,
             sharding=Sharding(collection.metadata.shard_keys),
         )
-        super().__init__(engine, dim=collection.metadata.dim, words=open_words(collection.metadata.words))
-        self._server = engine
+        words = open_words(collection.metadata.words)
+        super().__init__(ServerEngine(self._served), dim=collection.metadata.dim, words=words)
         self._large = LargeAgents()
         self.physical = collection.name
         """The name of the collection itself, not of an alias."""
 
-    def for_request(self, anchors: int) -> MemoryReader:
+    def for_request(self, anchors: int, span: int) -> MemoryReader:
         """A reader that asks the server for nothing twice."""
-        return self._over(OneRequest(self._server, self._large, anchors))
+        return self._over(OneRequest(self._served, self._large, anchors, span))
