@@ -62,10 +62,10 @@ class SnapshotSource(Protocol):
     """The store and the log that a snapshot copies."""
 
     async def copy(self, into: Path) -> CopyInfo:
-        """Copy into the empty directory `into`, while writes and reads go on.
+        """Copy into the empty directory `into`, while events are accepted and reads go on.
 
-        The copied store holds every record below the returned offsets, and the log every record from them on. Raises
-        Unavailable, and OSError when the copy cannot be written.
+        Writes to the store may wait meanwhile. The copied store holds every record below the returned offsets, and the
+        log every record from them on. Raises Unavailable, and OSError when the copy cannot be written.
         """
         ...
 

@@ -204,6 +204,11 @@ class MemoryWriter(Protocol):
         """Make all writes so far survive a power cut. Offsets are committed only after this."""
         ...
 
+    @property
+    def paused(self) -> bool:
+        """Whether writes wait at present because a snapshot copies the store, which may take minutes."""
+        ...
+
 
 class StoreMaintenance(Protocol):
     """Removal by age and number, and scans of everything that is stored: for sweeping, compaction and rebuilds.

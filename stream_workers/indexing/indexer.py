@@ -101,7 +101,9 @@ class Indexer:
         self._stall = StallDetector(
             records_behind=self.checkpoint.records_behind,
             progress=lambda: self._batches_applied + pipeline.examined.count,
-            is_waiting=lambda: self._retry.problem is not None or self._invalidation.pending > 0,
+            is_waiting=lambda: (
+                self._retry.problem is not None or self._invalidation.pending > 0 or pipeline.store.paused
+            ),
             timeout_s=stall_timeout_s,
         )
         self._erasures_applied = self._rewinds_applied = 0

@@ -29,7 +29,8 @@ class StallDetector:
     ) -> None:
         """`progress` is any number that changes with each batch.
 
-        `is_waiting`: whether the indexer waits for something it knows of, such as a store that is unavailable.
+        `is_waiting`: whether the indexer waits for something it knows of, such as a store that is unavailable or
+        copied by a snapshot.
         `records_behind` may raise Unavailable: that counts as no work.
         """
         self._records_behind = records_behind

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -19,7 +20,7 @@ from stream_workers.indexing.checkpoint import Checkpoint
 from stream_workers.indexing.failures import IndexingFailed
 from stream_workers.indexing.lag import LagGauges
 from stream_workers.indexing.stall_detector import StallDetector
-from tests.parts import Faulty, indexer_over, open_parts, put, running
+from tests.parts import Faulty, indexer_over, open_parts, put, running, texts
 
 
 @dataclass
@@ -181,6 +182,21 @@ async def test_progress_prevents_it(subject: Subject) -> None:
 async def test_waiting_for_a_known_outage_is_no_stall(subject: Subject) -> None:
     with pytest.raises(TimeoutError):
         await subject.watch(waiting=True)
+
+
+async def test_waiting_for_a_snapshot_of_the_store_is_no_stall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large store on a slow disk takes minutes to copy: that ended the indexer, and with it `lorestream up`."""
+    monkeypatch.setattr(stall_detector, "CHECK_INTERVAL_S", 0.01)
+    async with open_parts(tmp_path) as runtime:
+        store: Any = runtime.store
+        async with store.without_writes():
+            await runtime.log.append([events.encode(put())])
+            indexing = asyncio.create_task(indexer_over(runtime, stall_timeout_s=0.05).run(burst=True))
+            assert await asyncio.wait({indexing}, timeout=0.3) == (set(), {indexing})
+        await indexing
+        assert await texts(runtime, "a") != []
 
 
 async def test_without_records_or_without_a_broker_there_is_no_stall(subject: Subject) -> None:

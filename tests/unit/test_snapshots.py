@@ -127,7 +127,7 @@ def log_in(database: Database) -> contextlib.AbstractAsyncContextManager[SqliteL
 async def test_writes_wait_and_reads_continue_while_files_are_copied(tmp_path: Path) -> None:
     async with EdgeStore.open(tmp_path / "store", model_id="hash", dim=4) as store:
         await put(store, *(memory(f"m{n}", timestamp=START + n) for n in range(200)))
-        async with store.paused() as directory:
+        async with store.without_writes() as directory:
             before = digests(directory)
             writes = [
                 asyncio.create_task(store.insert([memory("late")], vectors(EAST, 1))),

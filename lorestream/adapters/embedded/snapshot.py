@@ -66,7 +66,7 @@ class EmbeddedSnapshotSource:
         """Copy store, log and player key to the empty directory `into`. Raises Unavailable, OSError."""
         store, collection, group = self._active()
         async with contextlib.AsyncExitStack() as stack:
-            async with store.paused() as directory:
+            async with store.without_writes() as directory:
                 await snapshot_files.run_in_thread(
                     lambda cancelled: self._copy_store(directory, into, cancelled)
                 )

@@ -207,6 +207,11 @@ class QdrantStore(QdrantReader[P]):
         """Make all writes so far survive a power cut."""
         await self._engine.flush()
 
+    @property
+    def paused(self) -> bool:
+        """Always false: a server takes its snapshots by itself."""
+        return False
+
     # --- StoreMaintenance ----------------------------------------------------------------------------------
 
     async def sweep(self, *, expired_before: float, tombstones_before: float, limit: int) -> int:

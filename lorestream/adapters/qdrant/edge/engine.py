@@ -82,6 +82,11 @@ class EdgeEngine:
         """Memories removed or replaced since the shard was opened, and rows, which count as often as memories take their
         space. The shard never reuses or frees it."""
 
+    @property
+    def paused(self) -> bool:
+        """Whether write steps wait for `resume_writes`."""
+        return not self._writable.is_set()
+
     def pause_writes(self) -> None:
         """Let no write step begin until `resume_writes`. No step is running now: each is one call on the event loop."""
         self._writable.clear()

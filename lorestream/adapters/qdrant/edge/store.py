@@ -88,8 +88,13 @@ class EdgeStore(QdrantStore[edge.Point]):
             require_space=require_space,
         )
 
+    @property
+    def paused(self) -> bool:
+        """Whether writes wait for the end of `without_writes`."""
+        return self._edge.paused
+
     @contextlib.asynccontextmanager
-    async def paused(self) -> AsyncGenerator[Path]:
+    async def without_writes(self) -> AsyncGenerator[Path]:
         """Flush, and hold all writes until the context ends. Yields the directory, in which no file changes.
 
         Reads continue. A second caller waits for the first. Raises Unavailable.
