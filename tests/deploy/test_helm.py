@@ -60,6 +60,17 @@ def test_a_wrong_value_is_refused(path: str, value: object) -> None:
         jsonschema.validate({**DEFAULTS, path: value}, SCHEMA)
 
 
+def test_alerts_and_dashboard_know_the_components_that_serve_metrics() -> None:
+    templates = [path.read_text() for path in (CHART / "templates").glob("*.yaml")]
+    components = {one for text in templates for one in re.findall(r'"component" "(\w+)".* "resources"', text)}
+    asked = (ROOT / "deploy/prometheus/alerts.yml").read_text() + (
+        ROOT / "deploy/grafana/dashboards/lorestream.json"
+    ).read_text()
+    lists = [set(one.split("|")) for one in re.findall(r'job=~\\?"([\w|]+)', asked)]
+    assert components in lists
+    assert all(one in (components, components - {"embedded"}) for one in lists)
+
+
 @functools.cache
 def render(*arguments: str) -> list[dict[str, Any]]:
     helm = program("helm", "make helm")
