@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from lorestream.tracing import Tracer
 
-LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# With the limits that alerts compare with: a quantile within a bucket is only interpolated.
+LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 VISIBLE_BUCKETS = (*LATENCY_BUCKETS, 30.0, 60.0, 300.0)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from deploy.local.process import program
-from lorestream.telemetry import Metrics
+from lorestream.telemetry import LATENCY_BUCKETS, Metrics
 from tests.brokers import missing_is_skipped
 from tests.deploy.test_compose import ROOT, SERVING
 
@@ -78,6 +78,17 @@ def test_the_alerts_are_those_that_were_promised():
     assert alerts()["LorestreamDown"]["for"] == "1m"
     assert "> 0.010" in alerts()["LorestreamQuerySlow"]["expr"]
     assert "> 0.020" in alerts()["LorestreamQueryTooSlow"]["expr"]
+
+
+def test_quantiles_are_compared_with_limits_of_buckets():
+    """Between two limits a quantile is interpolated, and may be twice the slowest time."""
+    limits = [
+        float(limit)
+        for rule in alerts().values()
+        for limit in re.findall(r"histogram_quantile\(.*\) > (\S+)", rule["expr"])
+    ]
+    assert len(limits) == 2
+    assert set(limits) <= set(LATENCY_BUCKETS)
 
 
 def test_every_alert_has_a_runbook():
