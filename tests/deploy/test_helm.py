@@ -128,6 +128,11 @@ class TestRendered:
                 wanted = selector.get("matchLabels", selector)
                 assert sum(wanted.items() <= labels.items() for labels in pods) == 1, one["metadata"]
 
+    def test_the_network_policy_admits_the_pods_of_the_release(self, manifests: list[dict[str, Any]]) -> None:
+        """Query services call the gateways, and the pod of `helm test` calls both, whoever else may."""
+        [policy] = [one["spec"] for one in manifests if one["kind"] == "NetworkPolicy"]
+        assert {"podSelector": policy["podSelector"]} in policy["ingress"][0]["from"]
+
     def test_the_keys_are_such_that_lorestream_reads(self, tmp_path: Path) -> None:
         [secret] = [one["stringData"] for one in render() if one["kind"] == "Secret"]
         (tmp_path / "keys.json").write_text(secret["keys.json"])
