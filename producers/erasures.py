@@ -23,7 +23,7 @@ from lorestream.identity import Pseudonyms
 from lorestream.memories import SubjectKind
 from lorestream.ports import ErasureLedger, EventLog, WatermarkReader
 from producers import examples
-from producers.log_writer import APPEND_TIMEOUT_S, LogWriter, write_timeout
+from producers.log_writer import WRITE_TIMEOUT_S, LogWriter, write_timeout
 from producers.schemas import (
     AgentParams,
     AgentPath,
@@ -127,7 +127,7 @@ class Erasures:
     ) -> ErasureReceipt:
         accepted_at = self.log_writer.next_accepted_at()
         erase = events.Erase(tenant, str(uuid.uuid4()), kind.value, tuple(subjects), accepted_at)
-        async with write_timeout(APPEND_TIMEOUT_S, "the log"):
+        async with write_timeout(WRITE_TIMEOUT_S, "the log"):
             positions = await self.log_writer.append([events.encode(erase)])
             audit.erasure_requested(erasure_id=erase.erasure_id, kind=kind.value, tenant=tenant, by=by)
             # The ledger has the entry before the caller gets its id. If this process crashes here, the indexer adds it.

@@ -20,7 +20,7 @@ from lorestream.http.request import ApiRequest, ApiResponse, found_response, jso
 from lorestream.ports import RewindLedger, RewindState
 from lorestream.rewinds import Rewind, check_time
 from producers import examples
-from producers.log_writer import APPEND_TIMEOUT_S, LogWriter, write_timeout
+from producers.log_writer import WRITE_TIMEOUT_S, LogWriter, write_timeout
 from producers.schemas import (
     NoParams,
     RewindBody,
@@ -97,7 +97,7 @@ class Rewinds:
 
     async def _write(self, rewind: Rewind, by: str) -> RewindReceipt:
         undone = rewind.undone_at is not None
-        async with write_timeout(APPEND_TIMEOUT_S, "the log"):
+        async with write_timeout(WRITE_TIMEOUT_S, "the log"):
             positions = await self.log_writer.append([events.encode(events.RewindWrite.of(rewind))])
             audit.rewind_requested(rewind_id=rewind.id, tenant=rewind.tenant, by=by, undone=undone)
             # The ledger has the entry before the caller gets its id. If this process crashes here, the indexer adds it.

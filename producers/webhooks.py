@@ -21,7 +21,7 @@ from lorestream.limits import check_agent_id
 from lorestream.push.delivery import request_headers
 from lorestream.webhooks import DeliveryFailed, Webhook, WebhookState
 from producers import examples
-from producers.log_writer import APPEND_TIMEOUT_S, write_timeout
+from producers.log_writer import WRITE_TIMEOUT_S, write_timeout
 from producers.schemas import NoParams
 from producers.webhook_schemas import (
     NewWebhook,
@@ -66,7 +66,7 @@ class WebhookDesk:
             raise InvalidRequest(f"a tenant has at most {MAX_WEBHOOKS} webhooks: delete one first")
         wanted = body.filter or WebhookFilterBody()
         made = None if body.secret else secrets.token_urlsafe(_SECRET_BYTES)
-        async with write_timeout(APPEND_TIMEOUT_S, "the log"):
+        async with write_timeout(WRITE_TIMEOUT_S, "the log"):
             positions = {**await self.log.end(), **await self.watermarks.finished()}
             webhook = Webhook(
                 id=str(uuid.uuid4()),

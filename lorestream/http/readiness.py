@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from lorestream import supervision
 from lorestream.telemetry import Metrics
 
-CHECK_TIMEOUT_S = 1.8
-"""Limit of one check: callers of /ready expect an answer within 2 s."""
+CHECK_TIMEOUT_S = 1.9
+"""Limit of one check: callers of /ready expect an answer within 2 s. Longer than the calls in a check may take, which say
+more about what is missing."""
 MAX_AGE_S = 1.0
 """How old a result may be. /ready and /metrics are open to everybody and must not become a load for what they check."""
 

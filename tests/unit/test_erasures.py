@@ -254,7 +254,7 @@ async def test_memory_delete_erases_an_agent_or_a_player(tmp_path: Path) -> None
 
 
 async def test_a_hanging_ledger_is_answered_with_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasures, "APPEND_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(erasures, "WRITE_TIMEOUT_S", 0.05)
 
     class Hanging:
         rewinds = webhooks = None

@@ -1,15 +1,22 @@
-"""Acceptance times strictly increase, and a hanging log raises Unavailable."""
+"""Acceptance times strictly increase, and a log that hangs notes it, since no limit around it ends first."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from lorestream.adapters.kafka import appender, connection
+from lorestream.adapters.kafka.appender import KafkaAppender
+from lorestream.adapters.kafka.log import KafkaLog
+from lorestream.adapters.sqlite import group_commit
 from lorestream.errors import Unavailable
+from lorestream.http import readiness
 from lorestream.ports import NewRecord
 from producers import log_writer
 from producers.log_writer import LogWriter
@@ -43,16 +50,58 @@ async def test_appending_no_records_does_not_call_the_log(tmp_path: Path) -> Non
         assert log.calls == []
 
 
-async def test_a_hanging_log_raises_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hanging:
-        async def append(self, _records: object) -> None:
-            await asyncio.Event().wait()
+def test_each_limit_is_longer_than_those_inside_it_and_all_are_below_two_seconds() -> None:
+    """Of two equal ones the outer one ends the call, and the inner one does not note what failed."""
+    for limits in (
+        (connection.CALL_TIMEOUT_S, connection.LEDGER_TIMEOUT_S, log_writer.WRITE_TIMEOUT_S, 2.0),
+        (connection.LEDGER_TIMEOUT_S, readiness.CHECK_TIMEOUT_S, 2.0),
+        (group_commit.WRITE_TIMEOUT_S, log_writer.WRITE_TIMEOUT_S),
+        (group_commit.WRITE_TIMEOUT_S, readiness.CHECK_TIMEOUT_S),
+    ):
+        assert all(outer - inner > 0.09 for inner, outer in itertools.pairwise(limits))
 
-    monkeypatch.setattr(log_writer, "APPEND_TIMEOUT_S", 0.01)
-    hanging: Any = Hanging()
-    with pytest.raises(Unavailable, match="the log accepted no write"):
-        await LogWriter(hanging, SetClock(), last_accepted_at=0).append([NewRecord(b"k", b"v", {})])
 
+async def test_brokers_that_acknowledge_nothing_are_known_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when they answer everything else, as with too few replicas in sync."""
 
-def test_the_append_timeout_is_below_two_seconds() -> None:
-    assert log_writer.APPEND_TIMEOUT_S < 2
+    class Batch:
+        def append(self, **_: object) -> object:
+            return self
+
+    class Producer:
+        partitions = 1
+
+        def new_batch(self) -> Batch:
+            return Batch()
+
+        def send(self, *_: object) -> asyncio.Future[object]:
+            return asyncio.get_running_loop().create_future()
+
+    class Offsets:
+        async def end(self) -> Mapping[int, int]:
+            return {0: 0}
+
+    producer: Any = Producer()
+    unused: Any = None
+    offsets: Any = Offsets()
+    kafka = KafkaAppender(unused, "events", producer=producer, max_record_bytes=1000, queue_bytes=1000)
+    log = KafkaLog(
+        unused,
+        events=kafka,
+        dead_letters=kafka,
+        offsets=offsets,
+        topic="events",
+        dlq_topic="dlq",
+        retention_s=1.0,
+        consumer_config=unused,
+        clock=SetClock(),
+        on_lost=unused,
+    )
+    kafka._acknowledged_at = float("-inf")
+    monkeypatch.setattr(appender, "CALL_TIMEOUT_S", 0.01)
+    await log.check()
+    with capture_logs() as lines, pytest.raises(Unavailable, match="did not acknowledge"):
+        await LogWriter(log, SetClock(), last_accepted_at=0).append([NewRecord(b"k", b"v", {})])
+    assert [line["event"][:30] for line in lines] == ["Kafka acknowledges no records,"]
+    with pytest.raises(Unavailable, match="did not acknowledge"):
+        await log.check()

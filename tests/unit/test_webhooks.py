@@ -54,7 +54,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(senders, "POLL_INTERVAL_S", 0.02)
     # A machine that stalls for longer than these makes a request that arrived a failed one, which is sent again.
     monkeypatch.setattr(post, "TIMEOUT_S", 600.0)
-    monkeypatch.setattr(webhooks, "APPEND_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(webhooks, "WRITE_TIMEOUT_S", 600.0)
 
 
 class Clock:

@@ -32,7 +32,9 @@ An append passes log, appender, producer; a read passes log, subscription, buffe
 
 Timeouts, from the shortest to the longest, in seconds. Each must be shorter than the one that contains it.
 
-    CALL_TIMEOUT_S     1.8  one call of a port: append, commit, offsets, ledger. An HTTP caller is answered within 2.
+    CALL_TIMEOUT_S     1.7  one call to the brokers: append, commit, offsets. An HTTP caller is answered within 2.
+    LEDGER_TIMEOUT_S   1.8  one call of the ledger: appends or looks up the end, and waits until it has read that far
+    WRITE_TIMEOUT_S    1.9  producers: an append and a call of the ledger. CHECK_TIMEOUT_S of /ready is as long
     REVOKE_TIMEOUT_S   7.5  stream_workers, in `RebalanceListener.revoked`: at most 5 for batches in progress, the rest
                             for their commit (`stream_workers/indexing/checkpoint.py`)
     revoke_timeout_s   8    `RebalanceListener.revoked` as a whole; at most 0.8 of the session timeout

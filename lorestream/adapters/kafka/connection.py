@@ -28,8 +28,10 @@ _log = structlog.get_logger("lorestream.kafka")
 SecurityProtocol: TypeAlias = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism: TypeAlias = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
-CALL_TIMEOUT_S = 1.8
-"""Limit of one call of a port (append, commit, offsets, ledger): HTTP callers are promised an answer within 2 s."""
+CALL_TIMEOUT_S = 1.7
+"""Limit of one call to the brokers (append, commit, offsets): HTTP callers are promised an answer within 2 s."""
+LEDGER_TIMEOUT_S = 1.8
+"""Limit of a call of the erasure ledger, which makes several calls to the brokers."""
 
 CONNECT_TIMEOUT_S = 10.0
 """Limit for a new client to connect. Applies at the start of a process and when a client is replaced."""

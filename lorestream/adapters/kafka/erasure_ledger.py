@@ -20,7 +20,7 @@ from lorestream import supervision
 from lorestream.adapters.in_process.erased_subjects import ErasedSubjects
 from lorestream.adapters.kafka import topics
 from lorestream.adapters.kafka.appender import KafkaAppender
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, close_within_timeout
+from lorestream.adapters.kafka.connection import LEDGER_TIMEOUT_S, close_within_timeout
 from lorestream.adapters.kafka.erasure_entry import (
     AnyEntry,
     Entry,
@@ -55,6 +55,8 @@ RETRY_DELAY_S = 1.0
 """Pause before a failed consumer is replaced."""
 PROGRESS_TIMEOUT_S = 15.0
 """At start: how long reading may go without any new record before it fails."""
+
+_WRITTEN = "written and read back"
 
 
 class KafkaErasureLedger:
@@ -166,46 +168,39 @@ class KafkaErasureLedger:
             if kid not in self._player_keys
         ]
         if added:
-            try:
-                async with asyncio.timeout(CALL_TIMEOUT_S):
-                    offsets = await self._appender.append(added)
-                    await self._wait_until_read(offsets[PARTITION] + 1)
-            except TimeoutError:
-                raise Unavailable(
-                    f"the player keys were not written to the topic {self._topic} within {CALL_TIMEOUT_S} s"
-                ) from None
+            await self._append(added)
         return dict(self._player_keys)
 
     async def _read_to_end(self) -> None:
         """Wait until everything that is in the topic now was read. Raises Unavailable."""
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                await self._wait_until_read((await self._offsets.end())[PARTITION])
-        except TimeoutError:
-            raise Unavailable(
-                f"the end of the topic {self._topic} was not read within {CALL_TIMEOUT_S} s"
-            ) from None
+        async with self._limited("read to its end"):
+            await self._wait_until_read((await self._offsets.end())[PARTITION])
 
     async def _write(self, entries: Mapping[bytes, AnyEntry]) -> None:
         """Write the entries that are new, until they were read back and each key ends with its newest erasure."""
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                while unwritten := self._unwritten(entries):
-                    offsets = await self._appender.append(
-                        [NewRecord(key, entry.encoded(), {}) for key, entry in unwritten.items()]
-                    )
-                    await self._wait_until_read(offsets[PARTITION] + 1)
-        except TimeoutError:
-            raise Unavailable(f"nothing was written to {self._topic} within {CALL_TIMEOUT_S} s") from None
+        async with self._limited(_WRITTEN):
+            while unwritten := self._unwritten(entries):
+                await self._append_and_read(
+                    [NewRecord(key, entry.encoded(), {}) for key, entry in unwritten.items()]
+                )
 
-    async def _append(self, key: bytes, value: bytes) -> None:
-        """Write a record of which the last one of its key counts, and wait until it was read back. Raises Unavailable."""
+    async def _append(self, records: Sequence[NewRecord]) -> None:
+        """Write records of which the last one of a key counts, until they were read back. Raises Unavailable."""
+        async with self._limited(_WRITTEN):
+            await self._append_and_read(records)
+
+    async def _append_and_read(self, records: Sequence[NewRecord]) -> None:
+        offsets = await self._appender.append(records)
+        await self._wait_until_read(offsets[PARTITION] + 1)
+
+    @asynccontextmanager
+    async def _limited(self, done: str) -> AsyncGenerator[None]:
+        """Raise Unavailable after `LEDGER_TIMEOUT_S`. `done`: what the block does with the topic, for the message."""
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                offsets = await self._appender.append([NewRecord(key, value, {})])
-                await self._wait_until_read(offsets[PARTITION] + 1)
+            async with asyncio.timeout(LEDGER_TIMEOUT_S):
+                yield
         except TimeoutError:
-            raise Unavailable(f"nothing was written to {self._topic} within {CALL_TIMEOUT_S} s") from None
+            raise Unavailable(f"the topic {self._topic} was not {done} within {LEDGER_TIMEOUT_S} s") from None
 
     def _unwritten(self, entries: Mapping[bytes, AnyEntry]) -> dict[bytes, AnyEntry]:
         """The entries that the topic does not have yet as the last record of their key."""

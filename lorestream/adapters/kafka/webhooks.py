@@ -9,6 +9,7 @@ import msgspec
 import orjson
 
 from lorestream.adapters.in_process.known_webhooks import KnownWebhooks
+from lorestream.ports import NewRecord
 from lorestream.webhooks import Webhook, WebhookProgress
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ class KafkaWebhooks:
 
     def __init__(
         self,
-        append: Callable[[bytes, bytes], Awaitable[None]],
+        append: Callable[[Sequence[NewRecord]], Awaitable[None]],
         read_to_end: Callable[[], Awaitable[None]],
     ) -> None:
-        """`append`: writes a record and waits until it was read back. `read_to_end`: waits for all that is there by now."""
+        """`append`: writes records and waits until they were read back. `read_to_end`: waits for all that is there by now."""
         self._append = append
         self._read_to_end = read_to_end
         self._known = KnownWebhooks()
@@ -52,11 +53,11 @@ class KafkaWebhooks:
 
     async def put(self, webhook: Webhook) -> None:
         """Store a webhook durably. Raises Unavailable."""
-        await self._append(_key("webhook", webhook), _encoder.encode(webhook))
+        await self._append([_record("webhook", webhook)])
 
     async def note(self, progress: WebhookProgress) -> None:
         """Store the progress of a webhook durably. Raises Unavailable."""
-        await self._append(_key("webhook_progress", progress), _encoder.encode(progress))
+        await self._append([_record("webhook_progress", progress)])
 
 
 def entry_of(key: bytes, value: bytes | None) -> Webhook | WebhookProgress | None:
@@ -68,5 +69,5 @@ def entry_of(key: bytes, value: bytes | None) -> Webhook | WebhookProgress | Non
     return None
 
 
-def _key(kind: str, entry: Webhook | WebhookProgress) -> bytes:
-    return orjson.dumps([entry.tenant, kind, entry.id])
+def _record(kind: str, entry: Webhook | WebhookProgress) -> NewRecord:
+    return NewRecord(orjson.dumps([entry.tenant, kind, entry.id]), _encoder.encode(entry), {})
