@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Self
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aiokafka.structs import RecordMetadata
 
     from lorestream.adapters.kafka.connection import KafkaConnection
+
+_log = structlog.get_logger("lorestream.kafka")
 
 BATCH_BYTES = 256 * 1024
 """Largest batch, uncompressed. This and the compression were chosen by measurement: tests/load/log.py."""
@@ -69,8 +72,11 @@ class Producer:
         return task
 
     async def stop(self) -> None:
-        """Close within twice `CALL_TIMEOUT_S`; batches that are not acknowledged by then are cancelled."""
-        await _abort(self._producer)
+        """Close within twice `CALL_TIMEOUT_S`; batches that are not acknowledged by then are cancelled. Never fails."""
+        try:
+            await _abort(self._producer)
+        except Exception as error:  # noqa: BLE001 (nothing depends on it any more, and its successor has to start)
+            _log.info("Kafka producer stopped with an error", topic=self._topic, error=repr(error))
         for task in self._sending:
             task.cancel()
 
