@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import errors as kafka_errors
@@ -13,6 +14,9 @@ from structlog.testing import capture_logs
 
 from deploy.local.kafka import KafkaBroker
 from lorestream.adapters.kafka.connection import KafkaConnection
+from lorestream.adapters.kafka.dead_letter_records import read_unresolved
+from lorestream.adapters.kafka.offsets import commit_for_empty_group
+from lorestream.adapters.kafka.reader import KafkaReader
 from lorestream.errors import Misconfigured, Unavailable
 from tests.brokers import running
 from tests.contracts.test_log import kafka as opener_of
@@ -148,6 +152,28 @@ def test_while_serving_a_misconfiguration_is_logged_and_unavailable() -> None:
     ):
         raise kafka_errors.GroupAuthorizationFailedError("lorestream")
     assert [line["log_level"] for line in lines] == ["error"]
+
+
+async def test_what_is_opened_while_serving_is_unavailable_when_its_files_are_gone() -> None:
+    """Such as the certificates, which are being replaced."""
+    connection = KafkaConnection("127.0.0.1:1", security_protocol="SSL", ssl_cafile="/nowhere/ca.pem")
+    for opened in (
+        KafkaReader.open(connection, topic="events", positions={0: 0}).__aenter__(),
+        anext(read_unresolved(connection, "dlq", "events")),
+        commit_for_empty_group(connection, "events", "group", {0: 0}),
+    ):
+        with pytest.raises(Unavailable, match="ssl_cafile"):
+            await opened
+
+
+async def test_a_reader_whose_permission_is_revoked_is_unavailable() -> None:
+    class Consumer:
+        async def getmany(self, *_: object, **__: object) -> None:
+            raise kafka_errors.TopicAuthorizationFailedError("events")
+
+    consumer: Any = Consumer()
+    with pytest.raises(Unavailable, match="ACLs"):
+        await KafkaReader(KafkaConnection("127.0.0.1:1"), consumer, "events").read(0, limit=1, wait_s=0.0)
 
 
 def test_other_errors_pass_unchanged() -> None:

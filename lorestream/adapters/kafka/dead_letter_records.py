@@ -42,6 +42,7 @@ _MAX_HEADERS_BYTES = 256 * 1024
 _READ_TIMEOUT_S = 10.0
 """How long the broker may take to deliver the next records."""
 _POLL_TIMEOUT_MS = 50
+_ACTION = "read dead letters"
 
 
 def encode(topic: str, dead_letter: DeadLetter, failed_at: float) -> NewRecord:
@@ -102,8 +103,9 @@ async def read_unresolved(
     dead letters that they name, and keeps only their record ids in memory; the second pass yields them. A dead letter
     that was written twice (its acknowledgement was lost) is yielded as it was written first.
     """
-    async with KafkaOffsets.open(connection, dlq_topic) as offsets:
-        begins, ends = await offsets.beginning(), await offsets.end()
+    with connection.translate_errors_while_serving(_ACTION):
+        async with KafkaOffsets.open(connection, dlq_topic) as offsets:
+            begins, ends = await offsets.beginning(), await offsets.end()
     first_copy: dict[RecordId, RecordId] = {}
     resolved: set[RecordId] = set()
     async for record in _read_range(connection, dlq_topic, begins, ends):
@@ -132,17 +134,18 @@ async def _read_range(
     unread = {TopicPartition(topic, number) for number, end in ends.items() if begins[number] < end}
     if not unread:
         return
-    consumer = AIOKafkaConsumer(**connection.arguments(), fetch_max_wait_ms=_POLL_TIMEOUT_MS)
+    with connection.translate_errors_while_serving(_ACTION):
+        consumer = AIOKafkaConsumer(**connection.arguments(), fetch_max_wait_ms=_POLL_TIMEOUT_MS)
     consumer.assign(list(unread))
     try:
-        with connection.translate_errors_while_serving("read dead letters"):
+        with connection.translate_errors_while_serving(_ACTION):
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 await consumer.start()
         for each in unread:
             consumer.seek(each, begins[each.partition])
         arrived_at = time.monotonic()
         while unread:
-            with connection.translate_errors_while_serving("read dead letters"):
+            with connection.translate_errors_while_serving(_ACTION):
                 async with asyncio.timeout(_READ_TIMEOUT_S):
                     arrived = await consumer.getmany(timeout_ms=_POLL_TIMEOUT_MS)
                     reached = {each: await consumer.position(each) for each in unread}

@@ -164,7 +164,7 @@ class KafkaLog:
         )
 
     def reader(self, positions: Mapping[int, int]) -> AbstractAsyncContextManager[KafkaReader]:
-        """Read these partitions from these positions on, outside any group. Raises Unavailable and Misconfigured."""
+        """Read these partitions from these positions on, outside any group. Raises Unavailable."""
         return KafkaReader.open(self._connection, topic=self._topic, positions=positions)
 
     async def committed(self, group: str) -> Mapping[int, int]:

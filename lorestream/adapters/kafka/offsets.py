@@ -213,10 +213,10 @@ async def commit_for_empty_group(
 ) -> None:
     """Commit `positions` (partition -> next offset to read) for a group that has no members.
 
-    Raises Misconfigured, and Unavailable, also when the group has members.
+    Raises Unavailable, also when the group has members.
     """
-    consumer = AIOKafkaConsumer(**connection.arguments(), group_id=group, enable_auto_commit=False)
-    with connection.translate_errors(f"set the offsets of the group {group}"):
+    with connection.translate_errors_while_serving(f"set the offsets of the group {group}"):
+        consumer = AIOKafkaConsumer(**connection.arguments(), group_id=group, enable_auto_commit=False)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await consumer.start()

@@ -31,19 +31,20 @@ class KafkaReader:
     async def open(
         cls, connection: KafkaConnection, *, topic: str, positions: Mapping[int, int]
     ) -> AsyncGenerator[Self]:
-        """Read these partitions of the topic from these positions on. Raises Unavailable and Misconfigured."""
-        consumer = AIOKafkaConsumer(
-            **connection.arguments(),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # where retention has deleted the position
-            isolation_level="read_committed",
-            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
-            fetch_max_bytes=FETCH_BYTES,
-            fetch_max_wait_ms=FETCH_WAIT_MS,
-        )
+        """Read these partitions of the topic from these positions on. Raises Unavailable."""
+        with connection.translate_errors_while_serving("read the log"):
+            consumer = AIOKafkaConsumer(
+                **connection.arguments(),
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where retention has deleted the position
+                isolation_level="read_committed",
+                max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+                fetch_max_bytes=FETCH_BYTES,
+                fetch_max_wait_ms=FETCH_WAIT_MS,
+            )
         consumer.assign([TopicPartition(topic, partition) for partition in positions])
         try:
-            with connection.translate_errors("read the log"):
+            with connection.translate_errors_while_serving("read the log"):
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await consumer.start()
                 for partition, position in positions.items():
@@ -55,6 +56,6 @@ class KafkaReader:
     async def read(self, partition: int, *, limit: int, wait_s: float) -> Sequence[Record]:
         """The next records of the partition, at most `limit` and one fetch. Raises Unavailable."""
         wanted = TopicPartition(self._topic, partition)
-        with self._connection.translate_errors("read the log"):
+        with self._connection.translate_errors_while_serving("read the log"):
             found = await self._consumer.getmany(wanted, timeout_ms=round(wait_s * 1000), max_records=limit)
         return [to_record(record) for record in found.get(wanted, ())]
