@@ -7,13 +7,15 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 from aiokafka import TopicPartition
 
 from deploy.local.kafka import KafkaBroker
+from lorestream.adapters.kafka.buffers import AssignedPartition
+from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.consumer import ConsumerConfig
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.adapters.kafka.subscription import KafkaSubscription
@@ -298,6 +300,43 @@ async def test_a_session_timeout_that_the_broker_does_not_allow_is_reported(log:
     with pytest.raises(Misconfigured, match="session_timeout_s"):
         async with joined(log, RecordingListener(), ConsumerConfig(session_timeout_s=0.3)):
             pass
+
+
+async def test_a_failed_consumer_is_stopped_also_when_the_listener_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Consumer:
+        stopped = False
+
+        async def stop(self) -> None:
+            self.stopped = True
+
+    consumer = Consumer()
+
+    async def consume(self: Any) -> None:
+        self._consumer = consumer
+        self._partitions = {0: AssignedPartition(0, 0, 0)}
+        raise Unavailable("the broker is away")
+
+    async def fail(_partitions: Collection[int]) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(KafkaSubscription, "_consume", consume)
+    listener, unused = RecordingListener(), cast("Any", None)
+    listener.on_revoked = fail
+    subscription = KafkaSubscription(
+        KafkaConnection("127.0.0.1:1"),
+        unused,
+        listener,
+        topic="events",
+        group="group",
+        config=SHORT_TIMEOUTS,
+        on_lost=unused,
+    )
+    with pytest.raises(RuntimeError, match="a fault"):
+        await subscription._run()
+    assert consumer.stopped
+    assert subscription._consumer is None
 
 
 async def test_a_listener_that_fails_in_assigned_gets_a_new_consumer(log: KafkaLog) -> None:

@@ -245,8 +245,10 @@ class KafkaSubscription:
                 _log.exception("Kafka consumer failed, replacing it", group=self._group)
                 self._problem = Unavailable(f"the Kafka consumer failed: {error!r}")
             self._notify()
-            await self._revoke_all()
-            await self._drop_consumer()
+            try:
+                await self._revoke_all()
+            finally:  # otherwise it would stay in the group, and keep partitions that nobody reads
+                await self._drop_consumer()
             await asyncio.sleep(RETRY_DELAY_S)
 
     async def _consume(self) -> None:
