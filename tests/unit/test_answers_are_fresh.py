@@ -24,6 +24,7 @@ from tests.retrieval.reader import Reader, over
 
 AGENTS = ("npc:a", "npc:b", "npc:c")
 WRITES = 15
+TIMEOUT_S = 60
 """Writes of each writer. All memories of an agent fit into one answer."""
 
 
@@ -116,9 +117,11 @@ async def play(runtime: Runtime, seed: int) -> Observations:
                 task.cancel()
             outcomes = await asyncio.gather(*readers, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in outcomes), outcomes
-        for _ in range(2):  # after the last write
-            for agent in AGENTS:
-                await observed.search(both[0], agent, random.Random(seed))
+        for agent in AGENTS:  # after the last write
+            before = observed.hits
+            async with asyncio.timeout(TIMEOUT_S):
+                while observed.hits == before:  # a busy machine may be too late for Redis, and caches nothing then
+                    await observed.search(both[0], agent, random.Random(seed))
     return observed
 
 
@@ -134,5 +137,4 @@ async def test_no_answer_is_older_than_a_finished_write(
     async with open_parts(tmp_path / "data", cache=chosen) as runtime:
         observed = await play(runtime, seed)
     assert observed.stale == []
-    assert observed.hits >= len(AGENTS)
     assert observed.asked > observed.hits
