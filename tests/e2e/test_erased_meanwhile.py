@@ -54,8 +54,11 @@ async def erase(http: httpx2.AsyncClient, agents: Sequence[str]) -> None:
         answer = await http.delete(f"/v1/agents/{agent}")
         assert answer.status_code == 202, answer.text
         after = {"after": answer.json()["token"], "wait_ms": 60_000}
-        found = await http.post("/v1/memories/search", json={"agent_id": agent, "query": WORD} | after)
-        assert (found.json()["fresh"], found.json()["memories"]) == (True, []), found.text
+        question = {"agent_id": agent, "query": WORD} | after
+        found = (await http.post("/v1/memories/search", json=question)).json()
+        if not found["fresh"]:  # a busy machine may need longer than one request can wait
+            found = (await http.post("/v1/memories/search", json=question)).json()
+        assert (found["fresh"], found["memories"]) == (True, []), found
 
 
 async def shown(http: httpx2.AsyncClient, agents: Sequence[str]) -> list[str]:
@@ -126,7 +129,8 @@ async def fill(http: httpx2.AsyncClient) -> None:
     question = {"agent_id": SPIES[0], "query": WORD, "k": 100}
     answer: dict[str, Any] = {}
     async with asyncio.timeout(TIMEOUT_S):
-        while answer.get("cache") != "hit":  # on a busy machine Redis may be too late, and nothing is cached for a second
+        # On a busy machine Redis may be too late, and nothing is cached for a second.
+        while answer.get("cache") != "hit":
             assert len(await shown(http, SPIES)) > 4 * len(SPIES)
             answer = (await http.post("/v1/memories/search", json=question)).json()
 

@@ -120,7 +120,8 @@ async def play(runtime: Runtime, seed: int) -> Observations:
         for agent in AGENTS:  # after the last write
             before = observed.hits
             async with asyncio.timeout(TIMEOUT_S):
-                while observed.hits == before:  # a busy machine may be too late for Redis, and caches nothing then
+                # A busy machine may be too late for Redis, and caches nothing then.
+                while observed.hits == before:
                     await observed.search(both[0], agent, random.Random(seed))
     return observed
 

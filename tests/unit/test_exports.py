@@ -105,7 +105,7 @@ def full_memories(draw: st.DrawFn) -> Memory:
         "tenant": draw(st.sampled_from(["default", "t-2"])),
         "text": draw(st.text(min_size=int(recall), max_size=20)),
         "accepted_at": draw(st.floats(0, NOW)),
-        "expires_at": draw(st.none() | st.floats(NOW + 1000, 1e12)),
+        "expires_at": draw(st.none() | st.floats(NOW + 10**6, 1e12)),
     }
     if agent.startswith("player:"):
         fields["lasting_agent"] = draw(st.sampled_from([None, f"player:{HASHED[1]}"]))
@@ -130,7 +130,7 @@ async def test_an_export_can_be_imported_and_only_once(
 
 async def test_a_line_has_all_fields_and_no_vector(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
-        await store(runtime, memory(metadata={"n": 3}, pos={"x": 1.0}, expires_at=NOW + 1000, server="s"))
+        await store(runtime, memory(metadata={"n": 3}, pos={"x": 1.0}, expires_at=NOW + 10**6, server="s"))
         [row] = await export(runtime)
     assert row == {
         "id": "m",
@@ -143,7 +143,7 @@ async def test_a_line_has_all_fields_and_no_vector(tmp_path: Path) -> None:
         "metadata": {"n": 3},
         "importance": 5.0,
         "pos": {"x": 1.0},
-        "expires_at": NOW + 1000,
+        "expires_at": NOW + 10**6,
     }
 
 

@@ -68,7 +68,7 @@ def everything() -> list[Row]:
     return [
         document(),
         version(1),
-        answer("e1", expires_at=NOW + 1000),
+        answer("e1", expires_at=NOW + 10**6),
         row(documents.document_key("t-2", named, "notes"), quotes, agent_player=HASHED),
         row(q_tables.q_state_key("default", "npc:smith", "q", "s1"), {"dig": (0.1, 3)}),
         row(q_tables.q_table_key("default", "npc:smith", "q"), 1, listed=False),
