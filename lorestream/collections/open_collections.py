@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -67,7 +67,7 @@ class OpenCollections:
         embedder: Embedder,
         *,
         load: Callable[[Model], AbstractAsyncContextManager[Embedder]],
-        watch: Callable[[str], Awaitable[GroupWatermarks]],
+        watch: Callable[[str], AbstractAsyncContextManager[GroupWatermarks]],
         group_of: Callable[[Collection], str],
         only_active: bool = False,
     ) -> None:
@@ -82,6 +82,8 @@ class OpenCollections:
         self._load = load
         self._watch = watch
         self._open: dict[str, OpenCollection] = {}
+        self._watching: dict[str, contextlib.AsyncExitStack] = {}
+        """Closes the watermarks of each collection that is open, by its name."""
         self.default_embedder = embedder
         """The model of the settings; the active collection may have another one."""
         self._embedders = {embedder.model_id: embedder}
@@ -100,7 +102,7 @@ class OpenCollections:
         embedder: Embedder,
         *,
         load: Callable[[Model], AbstractAsyncContextManager[Embedder]],
-        watch: Callable[[str], Awaitable[GroupWatermarks]],
+        watch: Callable[[str], AbstractAsyncContextManager[GroupWatermarks]],
         group_of: Callable[[Collection], str],
         only_active: bool = False,
     ) -> AsyncGenerator[Self]:
@@ -118,6 +120,8 @@ class OpenCollections:
             async with supervision.restarting(self._follow, "collections"):
                 yield self
         finally:
+            for watching in self._watching.values():
+                await watching.aclose()
             for name in list(self._open):
                 await self.catalogue.close(name)
             for loaded in self._loaded.values():
@@ -136,6 +140,7 @@ class OpenCollections:
         async with self._opening:
             self._open.pop(name, None)
             self._replaced_at.pop(name, None)
+            await self._watching.pop(name, contextlib.AsyncExitStack()).aclose()
             await self.catalogue.close(name)
             await self._close_unused_models()
 
@@ -261,7 +266,11 @@ class OpenCollections:
     async def _open_now(self, collection: Collection) -> OpenCollection:
         embedder, group = await self.embedder_of(collection.model), self.group_of(collection)
         store = await self.catalogue.open(collection.name)
-        watermarks = await self._watch(group)
+        async with contextlib.AsyncExitStack() as stack:
+            watermarks = await stack.enter_async_context(self._watch(group))
+            if (earlier_run := self._watching.pop(collection.name, None)) is not None:
+                await earlier_run.aclose()
+            self._watching[collection.name] = stack.pop_all()
         return OpenCollection(collection, store, embedder, group, watermarks.reader, watermarks.publisher)
 
     async def _follow(self) -> None:

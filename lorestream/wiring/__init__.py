@@ -38,7 +38,7 @@ import structlog
 
 from lorestream.admin.dead_letters import DeadLetterCleanup, DeadLetters
 from lorestream.collections.active_rows import ActiveRows
-from lorestream.collections.open_collections import GroupWatermarks, OpenCollection, OpenCollections
+from lorestream.collections.open_collections import OpenCollection, OpenCollections
 from lorestream.collections.watermarks import ActiveWatermarks
 from lorestream.errors import Misconfigured
 from lorestream.settings import Settings, warn_of_unread
@@ -286,15 +286,12 @@ async def _open_collections(
         async with contextlib.AsyncExitStack() as loaded:
             yield await openers.open_embedder(chosen, settings.models_dir, context.metrics, loaded)
 
-    async def watch(group: str) -> GroupWatermarks:
-        return await openers.open_watermarks(settings, log, group, redis, stack)
-
     return await stack.enter_async_context(
         OpenCollections.open(
             await stores.open_catalogue(settings, state, log.events, stack),
             embedder,
             load=load,
-            watch=watch,
+            watch=lambda group: openers.open_watermarks(settings, log, group, redis),
             group_of=lambda one: logs.group_of(settings.log, one.name, one.run),
             only_active=only_active,
         )
@@ -311,7 +308,8 @@ def _active_watermarks(
         return [logs.group_of(settings.log, *one) for one in await searched.read_alias()]
 
     async def watermarks_of(name: str) -> WatermarkReader:
-        return (await openers.open_watermarks(settings, log, name, redis, stack)).reader
+        watermarks = openers.open_watermarks(settings, log, name, redis)
+        return (await stack.enter_async_context(watermarks)).reader
 
     return ActiveWatermarks(groups, watermarks_of)
 

@@ -1,8 +1,8 @@
 """Openers: for each port, from the settings of a backend to an open adapter. Here all but the log and the store.
 
-Adapters are imported where they are chosen, so that a process loads only what it uses. Everything opened is closed by
-the exit stack that is passed in. All openers raise Misconfigured with one line that says what to do, and Unavailable
-if a server does not answer.
+Adapters are imported where they are chosen, so that a process loads only what it uses. What is opened is closed by the
+exit stack that is passed in, or by its own context. All openers raise Misconfigured with one line that says what to do,
+and Unavailable if a server does not answer.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from lorestream.settings import Settings
 from lorestream.settings.backends import EmbedderSettings, RedisCache, plain
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from lorestream.access.authentication import Authenticator
     from lorestream.access.rate_limits import RateLimits
     from lorestream.adapters.embedders.openvino import OpenVinoEmbedder
@@ -161,27 +163,27 @@ def new_limits(settings: Settings, redis: RedisClient | None) -> RateLimits:
     return RateLimits(**settings.limits.model_dump(), shared=shared)
 
 
+@contextlib.asynccontextmanager
 async def open_watermarks(
-    settings: Settings, log: OpenLog, group: str, redis: RedisClient | None, stack: contextlib.AsyncExitStack
-) -> GroupWatermarks:
+    settings: Settings, log: OpenLog, group: str, redis: RedisClient | None
+) -> AsyncGenerator[GroupWatermarks]:
     """The watermarks of a consumer group: published in Redis where there is one, else the committed offsets."""
     if not settings.distributed:
         from lorestream.adapters.in_process.watermarks import LocalWatermarks  # noqa: PLC0415
 
         local = LocalWatermarks()
-        return GroupWatermarks(local, local)
-    if redis is not None:
+        yield GroupWatermarks(local, local)
+    elif redis is not None:
         from lorestream.adapters.redis.watermarks import RedisWatermarks  # noqa: PLC0415
 
-        shared = await stack.enter_async_context(
-            RedisWatermarks.open(
-                redis, group=group, identity=log.identity, committed=lambda: log.events.committed(group)
-            )
-        )
-        return GroupWatermarks(shared, shared)
-    from lorestream.adapters.kafka.watermarks import KafkaWatermarks  # noqa: PLC0415
+        async with RedisWatermarks.open(
+            redis, group=group, identity=log.identity, committed=lambda: log.events.committed(group)
+        ) as shared:
+            yield GroupWatermarks(shared, shared)
+    else:
+        from lorestream.adapters.kafka.watermarks import KafkaWatermarks  # noqa: PLC0415
 
-    return GroupWatermarks(KafkaWatermarks(log.events, group=group), None)
+        yield GroupWatermarks(KafkaWatermarks(log.events, group=group), None)
 
 
 async def open_authenticator(

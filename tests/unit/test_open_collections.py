@@ -15,10 +15,11 @@ import pytest
 from lorestream import events
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.hash import HashEmbedder
+from lorestream.adapters.in_process.watermarks import LocalWatermarks
 from lorestream.admin import NoArguments
 from lorestream.collections import open_collections
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Model
-from lorestream.collections.open_collections import CLOSE_REPLACED_AFTER_S
+from lorestream.collections.open_collections import CLOSE_REPLACED_AFTER_S, GroupWatermarks
 from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
 from lorestream.wiring import OpenCollection, Runtime
@@ -327,3 +328,29 @@ async def test_a_query_service_closes_what_was_replaced_when_no_query_uses_it_an
         await collections.refresh()
         assert not collections.is_open(first.name)
         assert collections.current.name == "other"
+
+
+async def test_the_watermarks_of_a_collection_are_closed_with_it(tmp_path: Path) -> None:
+    """In Redis they are published twice a second, for as long as they are open."""
+    watched: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def watch(group: str) -> AsyncIterator[GroupWatermarks]:
+        watched.append(group)
+        local = LocalWatermarks()
+        yield GroupWatermarks(local, local)
+        watched.remove(group)
+
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        collections = runtime.collections
+        collections._watch = watch
+        other = await create(runtime)
+        assert watched == [other.group]
+        await collections.close("other")
+        assert watched == []
+        await opened(runtime, "other")
+        await collections.catalogue.mark_deleted("other", 1.0)
+        await collections.catalogue.delete("other")
+        again = await create(runtime, run="again")
+        assert watched == [again.group] != [other.group]
+    assert watched == []

@@ -153,6 +153,7 @@ class RedisWatermarks:
 
     async def _publish_changes(self) -> None:
         """Publish all watermarks whenever one has changed, and every `REPUBLISH_INTERVAL_S`: Redis may lose them."""
+        await self._changed.wait()  # a process that only reads publishes none
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REPUBLISH_INTERVAL_S):
