@@ -8,11 +8,11 @@ defaults. With nothing set, everything is embedded: one process, all data in the
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from lorestream.errors import Misconfigured
-from lorestream.settings.aliases import SECRETS, OtherName, environment, nested, of_kubernetes, other_names
+from lorestream.settings.aliases import OtherName, environment, nested, of_kubernetes, other_names
 from lorestream.settings.backends import (
     EdgeStore,
     EmbeddedLog,
@@ -49,14 +49,14 @@ IMPLIED_KINDS = {
 }
 """For each part: the field whose presence chooses a kind, that kind, and the kind otherwise."""
 
-_FILES = frozenset(f"{path[-1]}_file" for path in SECRETS.values())
+PREFIX = "LORESTREAM_"
 
 
 class Settings(BaseSettings):
     """All settings of a process. Read once at its start, never changed."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LORESTREAM_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         env_file=".env",
         env_file_encoding="utf-8",
@@ -77,8 +77,9 @@ class Settings(BaseSettings):
     cache: Annotated[LocalCache | RedisCache, Field(discriminator="kind")] = LocalCache()
     """The answer cache. Default: in the process, off with Kafka; Redis if `url` is set."""
     embedder: EmbedderSettings = EmbedderSettings()
-    reranker: RerankerSettings = RerankerSettings()
     """The embedding model."""
+    reranker: RerankerSettings = RerankerSettings()
+    """The second look at the best memories of a search."""
     keyword: KeywordSettings = KeywordSettings()
     """Searches for words."""
     search: SearchSettings = SearchSettings()
@@ -127,10 +128,15 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         del file_secret_settings
-        assert isinstance(env_settings, EnvSettingsSource)
-        env_settings.env_vars = {
-            name: value for name, value in env_settings.env_vars.items() if not of_kubernetes(name, value)
-        }
+        known = {name.lower() for name in setting_names(settings_cls, PREFIX)}
+        for source in (env_settings, dotenv_settings):
+            assert isinstance(source, EnvSettingsSource)
+            # Unknown names, of which a warning tells, and files of secrets would be taken for fields of a part.
+            source.env_vars = {
+                name: value
+                for name, value in source.env_vars.items()
+                if name.lower() in known and not of_kubernetes(name, value)
+            }
         variables = environment()
         in_environment = [
             one for one in other_names(variables) if not os.environ.keys().isdisjoint(one.variables)
@@ -151,10 +157,7 @@ class Settings(BaseSettings):
         for name, (address, implied, otherwise) in IMPLIED_KINDS.items():
             part = values.get(name, {})
             if isinstance(part, Mapping):
-                # pydantic-settings takes LORESTREAM_STORE__API_KEY_FILE for a field `api_key_file`: leave it out.
-                given = {
-                    key: value for key, value in cast("Mapping[str, Any]", part).items() if key not in _FILES
-                }
+                given = cast("Mapping[str, Any]", part)
                 without = "off" if name == "cache" and _has_kind(values["log"], "kafka") else otherwise
                 values[name] = {"kind": implied if given.get(address) else without, **given}
         return values
@@ -237,6 +240,21 @@ def _require_effective_security(log: EmbeddedLog | KafkaLog) -> None:
         )
 
 
+def setting_names(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    """The variables of all settings of a model: its fields, and those of the models nested in them."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name.upper()}"
+        for nested_model in _models(field.annotation):
+            yield from setting_names(nested_model, f"{prefix}{name.upper()}__")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (any annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
+
+
 def _variable(place: tuple[int | str, ...]) -> str:
     parts = [str(part) for part in place]
     # pydantic adds the kind after the name of a part; it is not in the name of the variable.
@@ -244,7 +262,7 @@ def _variable(place: tuple[int | str, ...]) -> str:
         del parts[1]
     if len(parts) == 1 and parts[0] in IMPLIED_KINDS:
         parts.append("kind")
-    return "LORESTREAM_" + "__".join(parts).upper()
+    return PREFIX + "__".join(parts).upper()
 
 
 def _has_kind(part: object, kind: str) -> bool:

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
 
 import structlog
-from pydantic import BaseModel
 
 from lorestream.settings.aliases import ALIASES, SECRETS, environment, of_kubernetes
-from lorestream.settings.load import Settings
+from lorestream.settings.load import PREFIX, Settings, setting_names
 
 PAGE = "docs/differences.md"
 PREFIXES = ("DB_", "MONGODB_")
@@ -26,7 +24,6 @@ CLIENT = frozenset(
     {"LORESTREAM_URL", "LORESTREAM_QUERY_URL", "LORESTREAM_API_KEY", "LORESTREAM_API_KEY_FILE"}
 )
 """The variables of the command line and of the examples; they are no settings of a service."""
-_PREFIX = "LORESTREAM_"
 _TESTS = "LORESTREAM_TEST_"
 
 _log = structlog.get_logger("lorestream")
@@ -39,15 +36,15 @@ def unread(names: Iterable[str]) -> list[str]:
 
 def unknown(names: Iterable[str]) -> list[str]:
     """The names with the prefix LORESTREAM_ that are no settings, sorted, each with the most similar name that is one."""
-    known = {*_names(Settings, _PREFIX), *CLIENT, *(f"{name}_FILE" for name in SECRETS)}
-    endings = [name.removeprefix(_PREFIX) for name in known]
+    known = {*setting_names(Settings, PREFIX), *CLIENT, *(f"{name}_FILE" for name in SECRETS)}
+    endings = [name.removeprefix(PREFIX) for name in known]
     found: list[str] = []
     for name in sorted(names):
         plain = name.upper()
-        if not plain.startswith(_PREFIX) or plain.startswith(_TESTS) or plain in known:
+        if not plain.startswith(PREFIX) or plain.startswith(_TESTS) or plain in known:
             continue
-        similar = difflib.get_close_matches(plain.removeprefix(_PREFIX), endings, n=1, cutoff=0.8)
-        found.append(f"{name} (similar: {_PREFIX}{similar[0]})" if similar else name)
+        similar = difflib.get_close_matches(plain.removeprefix(PREFIX), endings, n=1, cutoff=0.8)
+        found.append(f"{name} (similar: {PREFIX}{similar[0]})" if similar else name)
     return found
 
 
@@ -74,20 +71,5 @@ def of_services(environ: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name, value in environ.items()
-        if (name.upper().startswith(_PREFIX) or name in ALIASES) and of_kubernetes(name, value)
+        if (name.upper().startswith(PREFIX) or name in ALIASES) and of_kubernetes(name, value)
     )
-
-
-def _names(model: type[BaseModel], prefix: str) -> Iterator[str]:
-    """The variables of all settings of a model: its fields, and those of the models nested in them."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name.upper()}"
-        for nested in _models(field.annotation):
-            yield from _names(nested, f"{prefix}{name.upper()}__")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (any annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _models(part)

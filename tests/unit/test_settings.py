@@ -84,7 +84,8 @@ def test_a_secret_can_be_read_from_a_file_and_is_never_printed(
     [
         ("LORESTREAM_LOG__KIND", "papyrus"),
         ("LORESTREAM_LOG__RETENTION_DAYS", "-1"),
-        ("LORESTREAM_LOG__NO_SUCH_SETTING", "1"),
+        ("LORESTREAM_LOG__PARTITIONS", "12"),  # of the kind kafka, which needs an address
+        ("LORESTREAM_STATE", '{"no_such_setting": 1}'),
         ("LORESTREAM_STORE__KIND", "cloud nine"),
         ("LORESTREAM_EMBEDDER__DIM", "many"),
         ("LORESTREAM_HTTP_PORT", "70000"),
@@ -101,6 +102,18 @@ def test_a_wrong_value_is_one_error_line_with_the_variable(
         load_settings()
     assert str(caught.value).startswith(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["STATE__FOO", "STORE__KINDD", "LOG__NO_SUCH", "STATE__KEEP_VERSIONS__X", "FOO__X"]
+)
+def test_an_unknown_setting_has_no_effect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    """Of a part, too: in the environment and in `.env`."""
+    monkeypatch.setenv("LORESTREAM_STATE__KEEP_VERSIONS", "3")
+    (tmp_path / ".env").write_text(f"LORESTREAM_{name}=1\n")
+    assert load_settings().state.keep_versions == 3
+    monkeypatch.setenv(f"LORESTREAM_{name}", "1")
+    assert load_settings().state.keep_versions == 3
 
 
 KAFKA = {"LORESTREAM_LOG__BOOTSTRAP": "127.0.0.1:9092", "LORESTREAM_STORE__URL": "http://127.0.0.1:6333"}
