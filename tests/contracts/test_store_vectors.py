@@ -41,6 +41,16 @@ async def test_vectors_of_memories_in_their_order(store):
     assert await store.vectors([]) == []
 
 
+async def test_vectors_of_an_agent_whose_stored_name_has_changed(store):
+    """After a rotation of the player key, the agent's new memories have another agent_id, and the same lasting one."""
+    renamed = structs.replace(memory("east", agent_id="new"), lasting_agent="old", agent_player="p")
+    await put(store, renamed)
+    assert [tuple(np.round(one, 5)) for one in await store.vectors([renamed])] == [EAST]
+    assert [one is not None for one in await store.reusable_vectors([renamed])] == [True]
+    assert await store.lookup([renamed]) == [renamed]
+    assert [one.id for one, _ in await store.get_many("default", "old", ["east"], vectors=True)] == ["east"]
+
+
 async def test_many_memories_and_none(store):
     kept = [memory(f"m{n}") for n in range(300)]
     await put(store, *kept)

@@ -213,7 +213,7 @@ class QdrantReader(QdrantRows[P]):
 
     async def vectors(self, memories: Sequence[Memory]) -> Sequence[NDArray[np.float32] | None]:
         """The vector of each memory, in their order; None for one without."""
-        points = [point_id(one.tenant, one.agent_id, one.id) for one in memories]
+        points = [point_of(one) for one in memories]
         found = await self._engine.vectors(points)
         return [np.asarray(found[point][1], np.float32) if point in found else None for point in points]
 
