@@ -93,8 +93,16 @@ class DistributedMemoryManager:
     ) -> list[dict[str, Any]]:
         """The data of the entities whose id begins with `prefix`, at most 1,000, in the order of their ids."""
         async with self._counted("reads"):
-            page = await self._client.entities(entity_type, prefix=self._agent(prefix), limit=limit)
-            return [entity.data for entity in page.entities]
+            found: list[dict[str, Any]] = []
+            cursor: str | None = None
+            while True:  # a page also ends at a number of bytes
+                page = await self._client.entities(
+                    entity_type, prefix=self._agent(prefix), limit=limit - len(found), cursor=cursor
+                )
+                found += [entity.data for entity in page.entities]
+                cursor = page.next_cursor
+                if cursor is None or len(found) >= limit:
+                    return found
 
     async def save_conversation_history(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Replace the conversation history. `AsyncMemoryClient.message` adds to one instead, and lets it be searched."""

@@ -122,6 +122,22 @@ def test_versions_are_a_table():
     assert "-n" in note
 
 
+def test_versions_are_read_on_where_a_page_ends_early():
+    """A page also ends at a number of bytes."""
+    pages = [
+        (200, {"versions": [ENTITY | {"version": version}], "next_cursor": cursor})
+        for version, cursor in ((9, "c8"), (8, "c7"), (7, None))
+    ]
+    with scripted_server(HEALTH, *pages) as server:
+        environment = clean_environment(LORESTREAM_URL=server.url, COLUMNS="200")
+        arguments = ("state", "versions", "character", "npc:smith", "-n", "5")
+        said = command_line.lorestream(*arguments, environment=environment)
+    assert [line.split()[0] for line in said.stdout.decode().splitlines()[1:]] == ["9", "8", "7"]
+    assert b"-n" not in said.stderr
+    asked = [request["path"].partition("?")[2] for request in server.requests[-3:]]
+    assert asked == ["limit=5", "limit=4&cursor=c8", "limit=3&cursor=c7"]
+
+
 @pytest.mark.parametrize(("record", "words"), [(REWARD, '{"value": 1.5}'), (MESSAGE, "good morning")])
 def test_records_are_a_table(record: dict[str, Any], words: str):
     page = {"memories": [record], "total": 40, "next_cursor": "c"}

@@ -8,12 +8,19 @@ import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lorestream.client import MemoryClient
-from lorestream.compat import MemoryRepository, RedisAgentMemory, TinyWorldVectorStore
+from lorestream.client import AsyncMemoryClient, MemoryClient
+from lorestream.compat import (
+    DistributedMemoryManager,
+    MemoryRepository,
+    RedisAgentMemory,
+    TinyWorldVectorStore,
+)
 from tests.processes import LorestreamProcess, running
+from tests.scripted_server import scripted_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"
 _EXAMPLE = re.compile(
@@ -102,6 +109,26 @@ def test_the_encoder_of_an_agent_is_made_once(client: MemoryClient):
     states = RedisAgentMemory(encode=bytes, decode=bytes, client=client)
     assert states.encoder_config("miner_3", {"input_dim": 4, "latent_dim": 2})["input_dim"] == 4
     assert states.encoder_config("miner_3", {"input_dim": 9, "latent_dim": 2})["input_dim"] == 4
+
+
+def _entity_page(ids: str, cursor: str | None) -> tuple[int, Any]:
+    entities = [
+        {"type": "t", "id": f"n:{one}", "version": 1, "data": {"id": one}, "created_at": 1, "updated_at": 1}
+        for one in ids
+    ]
+    return 200, {"entities": entities, "next_cursor": cursor, "fresh": True}
+
+
+async def test_entities_are_read_on_where_a_page_ends_early():
+    """A page also ends at a number of bytes."""
+    with scripted_server(
+        _entity_page("ab", "c1"), _entity_page("c", "c2"), _entity_page("d", "c3")
+    ) as server:
+        async with DistributedMemoryManager(namespace="n", client=AsyncMemoryClient(server.url)) as manager:
+            found = await manager.load_entities_by_prefix("t", limit=4)
+    assert [one["id"] for one in found] == ["a", "b", "c", "d"]
+    asked = [request["path"].partition("?")[2] for request in server.requests]
+    assert asked == ["prefix=n%3A&limit=4", "prefix=n%3A&limit=2&cursor=c1", "prefix=n%3A&limit=1&cursor=c2"]
 
 
 def test_clearing_one_type_is_refused_because_it_would_clear_all(client: MemoryClient):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lorestream.cli import terminal
 from lorestream.cli.memories.calls import connect
-from lorestream.client import FoundMemory, StateReceipt
+from lorestream.client import FoundMemory, StateReceipt, Versions
 
 
 def get(url: str, type_: str, agent_id: str, options: Mapping[str, Any], *, as_json: bool) -> None:
@@ -79,9 +79,13 @@ def _print_receipt(receipt: StateReceipt, *, as_json: bool) -> None:
 def versions(url: str, type_: str, agent_id: str, limit: int, *, as_json: bool) -> None:
     """Print the kept versions of a document, the newest first."""
     with connect(url) as client:
-        page = client.versions(type_, agent_id, limit=limit)
+        found = client.versions(type_, agent_id, limit=limit)
+        while found.next_cursor is not None and (left := limit - len(found.versions)) > 0:
+            # A page also ends at a number of bytes.
+            page = client.versions(type_, agent_id, limit=left, cursor=found.next_cursor)
+            found = Versions([*found.versions, *page.versions], page.next_cursor, page.fresh)
     if as_json:
-        terminal.print_json(page)
+        terminal.print_json(found)
         return
     rows = [
         (
@@ -90,10 +94,10 @@ def versions(url: str, type_: str, agent_id: str, limit: int, *, as_json: bool) 
             "-" if one.tick is None else f"{one.tick:g}",
             "deleted" if one.data is None else _plain(one.data),
         )
-        for one in page.versions
+        for one in found.versions
     ]
     terminal.print_table({"version": "right", "when": "", "tick": "right", "data": ""}, rows)
-    if page.next_cursor is not None:
+    if found.next_cursor is not None:
         terminal.print_note("there are earlier versions: ask for more with -n")
 
 

@@ -8,6 +8,7 @@ import { place, setParams } from "../../core/router.js";
 import { differences } from "./diff.js";
 
 const KNOWN = ["character", "encoder"];
+const EARLIER = html`<p class="muted">There are earlier versions.</p>`;
 
 export function State({ agent }) {
   const { doc = "character", table = "q", policy = "main" } = place.value.params;
@@ -37,7 +38,7 @@ function Document({ agent, type }) {
   return html`
     <${Panel} title=${`Document ${type || "character"}`}>
       <${OrNothing} of=${versions} nothing=${html`<${Empty} title="This agent has no document of this type." command=${`lorestream state put ${shellWord(type || "character")} ${shellWord(agent)} '{"name": "Ada"}'`}>A document is a JSON object with versions. Write one:<//>`}>
-        ${({ versions: kept }) => html`<${Versions} kept=${kept} />`}
+        ${({ versions: kept, next_cursor: more }) => html`<${Versions} kept=${kept} />${more && EARLIER}`}
       <//>
     <//>`;
 }
@@ -90,7 +91,7 @@ function QTable({ agent, table }) {
         ${({ values, next_cursor: more }) => {
           const rows = Object.entries(values).flatMap(([state, actions]) => Object.entries(actions).map(([action, { q, n }]) => ({ state, action, q, n })));
           if (!rows.length) return html`<p class="muted">There is none.</p>`;
-          return html`<${Table} caption="Values" columns=${columns} rows=${rows} keyOf=${(row) => `${row.state} ${row.action}`} />${more && html`<p class="muted">The first 100 states.</p>`}`;
+          return html`<${Table} caption="Values" columns=${columns} rows=${rows} keyOf=${(row) => `${row.state} ${row.action}`} />${more && html`<p class="muted">The first ${number(Object.keys(values).length)} states.</p>`}`;
         }}
       <//>
     <//>`;
@@ -108,7 +109,7 @@ function Policy({ agent, name }) {
   return html`
     <${Panel} title=${`Policy ${name}`}>
       <${OrNothing} of=${loaded} nothing=${html`<p class="muted">There is none.</p>`}>
-        ${({ versions }) => (versions.length ? html`<${Table} caption="Versions" columns=${columns} rows=${versions} keyOf=${(row) => row.version} />` : html`<p class="muted">There is none.</p>`)}
+        ${({ versions, next_cursor: more }) => (versions.length ? html`<${Table} caption="Versions" columns=${columns} rows=${versions} keyOf=${(row) => row.version} />${more && EARLIER}` : html`<p class="muted">There is none.</p>`)}
       <//>
     <//>`;
 }
