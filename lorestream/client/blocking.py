@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -33,6 +34,14 @@ def json_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from (line for line in lines if line.strip())
 
 
+def before(end: float, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks. Raises TimeoutError at the first one that comes after `end` of time.monotonic()."""
+    for chunk in chunks:
+        if time.monotonic() > end:
+            raise TimeoutError("the response did not end in time")
+        yield chunk
+
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -45,7 +54,11 @@ def _method(build: Callable[P, Call[T]]) -> Callable[Concatenate[MemoryClient, P
 
 
 class MemoryClient(Endpoint[httpx2.Client]):
-    """A client for programs with threads, which may share one. `calls`, `records`, `documents`, `insight`, `learning` and `rewinds` document its methods."""
+    """A client for programs with threads, which may share one. `calls`, `records`, `documents`, `insight`, `learning` and `rewinds` document its methods.
+
+    An attempt may exceed its timeout by one read, and by the time for a connection: the clock is looked at whenever a
+    piece of the content arrives. Headers that trickle in are not limited as a whole.
+    """
 
     add = _method(calls.add)
     add_batch = _method(calls.add_batch)
@@ -133,9 +146,13 @@ class MemoryClient(Endpoint[httpx2.Client]):
         budget = self._retry_budget(call)
         for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
             with attempt:
+                timeout_s = budget.timeout_s()
+                end = time.monotonic() + timeout_s
                 with self._connection_errors(self._base_url(call)):
-                    response = self._http.send(self._request(call, budget.timeout_s()))
-                return self._success(call, response)
+                    response = self._http.send(self._request(call, timeout_s), stream=True)
+                    with contextlib.closing(response):
+                        content = b"".join(before(end, response.iter_bytes()))
+                return self._success(call, response, content)
         raise AssertionError  # unreachable: the last attempt raises
 
     def stream(

@@ -79,7 +79,8 @@ class Endpoint(ABC, Generic[Http]):
     def _retry_budget(self, call: Call[Any]) -> RetryBudget:
         return RetryBudget(self._retry_timeout_s if call.retries else 0.0, self._timeout_s + call.wait_s)
 
-    def _request(self, call: Call[Any], timeout_s: float) -> httpx2.Request:
+    def _request(self, call: Call[Any], timeout_s: float | None) -> httpx2.Request:
+        """The request of an attempt. httpx2's timeout is one for each step: connect, write, and each read."""
         headers = {} if call.content is None else {"Content-Type": call.content_type}
         return self._http.build_request(
             call.method,
@@ -104,11 +105,11 @@ class Endpoint(ABC, Generic[Http]):
             timeout=httpx2.Timeout(timeout_s, read=streams.READ_TIMEOUT_S),
         )
 
-    def _success(self, call: Call[Any], response: httpx2.Response) -> Reply:
-        """A successful response. Raises the exception for any other response."""
+    def _success(self, call: Call[Any], response: httpx2.Response, content: bytes) -> Reply:
+        """A successful response with its content. Raises the exception for any other response."""
         if not response.is_success and response.status_code != call.other_success:
-            raise api_error(response.status_code, response.content, self._base_url(call))
-        return Reply(response.content, response.headers)
+            raise api_error(response.status_code, content, self._base_url(call))
+        return Reply(content, response.headers)
 
     def _read(self, call: Call[T], reply: Reply) -> T:
         try:
@@ -119,14 +120,14 @@ class Endpoint(ABC, Generic[Http]):
 
     @contextmanager
     def _connection_errors(self, base_url: str) -> Generator[None]:
-        """Translate httpx2's errors. Raises Misconfigured and Unreachable."""
+        """Translate the errors of requests. Raises Misconfigured and Unreachable."""
         try:
             yield
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise Misconfigured(f"{base_url!r} is not a URL: one looks like {DEFAULT_URL}") from error
         except httpx2.ConnectError as error:
             raise Unreachable(f"no lorestream at {base_url}: start one with `lorestream up`") from error
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, TimeoutError) as error:
             raise Unreachable(
                 f"the lorestream at {base_url} did not answer ({str(error) or type(error).__name__})"
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -119,8 +120,9 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
         async for attempt in stamina.retry_context(budget.backoff, attempts=None, timeout=None):
             with attempt:
                 with self._connection_errors(self._base_url(call)):
-                    response = await self._http.send(self._request(call, budget.timeout_s()))
-                return self._success(call, response)
+                    async with asyncio.timeout(budget.timeout_s()):
+                        response = await self._http.send(self._request(call, None))
+                return self._success(call, response, response.content)
         raise AssertionError  # unreachable: the last attempt raises
 
     def stream(

@@ -33,6 +33,8 @@ from tests.scripted_server import (
     HANG_UP,
     SILENCE,
     SLOW,
+    TRICKLE,
+    TRICKLE_S,
     BlockingAdapter,
     ids,
     refused,
@@ -130,6 +132,16 @@ def test_a_silent_server_fails_within_the_retry_timeout(connect):
             client.search("a", "q")
         assert own_time() - started < 5
         assert len(server.requests) >= 2
+
+
+def test_an_answer_that_trickles_in_ends_with_the_timeout(connect):
+    assert len(json.dumps(ACCEPTED)) * TRICKLE_S > 1
+    with (
+        scripted_server((TRICKLE, ACCEPTED)) as server,
+        connect(server.url, timeout_s=0.2, retry_timeout_s=0) as client,
+        pytest.raises(Unreachable, match="did not answer"),
+    ):
+        client.add("a", "x")
 
 
 def test_the_servers_wait_is_added_to_the_timeout(connect):
