@@ -15,8 +15,9 @@ from lorestream.client import AsyncMemoryClient, FoundMemory
 from lorestream.client.streams import AsyncMemoryStream
 
 ACCEPTED = {"accepted": 1, "rejected": [], "ids": ["m1"], "token": "t", "retry_after_ms": 0}
-HANG_UP, SILENCE, SLOW, TRICKLE = 0, 1, 2, 3
-"""In place of a status: close the connection; send nothing for a long time; answer after SLOW_S; answer byte by byte."""
+HANG_UP, SILENCE, SLOW, TRICKLE, ENDLESS = 0, 1, 2, 3, 4
+"""In place of a status: close the connection; send nothing for a long time; answer after SLOW_S; answer byte by byte;
+answer, and do not end the answer for a long time."""
 SLOW_S = 0.5
 TRICKLE_S = 0.02
 """Between two bytes."""
@@ -54,22 +55,22 @@ def scripted_server(*answers: tuple[int, Any]) -> Generator[ScriptedServer]:
             if status == HANG_UP:
                 self.close_connection = True
                 return
-            trickle = status == TRICKLE
-            status = 202 if trickle else status
             raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(raw)))
+            self.send_response(202 if status in {TRICKLE, ENDLESS} else status)
+            self.send_header("Content-Length", str(len(raw) + (status == ENDLESS)))
             for name, value in script.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if not trickle:
-                self.wfile.write(raw)
+            if status == TRICKLE:
+                with contextlib.suppress(ConnectionError):
+                    for byte in raw:
+                        self.wfile.write(bytes([byte]))
+                        script.ended.wait(TRICKLE_S)
                 return
-            with contextlib.suppress(ConnectionError):
-                for byte in raw:
-                    self.wfile.write(bytes([byte]))
-                    script.ended.wait(TRICKLE_S)
-            self.close_connection = True
+            self.wfile.write(raw)
+            if status == ENDLESS:
+                script.ended.wait(30)
+                self.close_connection = True
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 (http.server names them)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
+import socket
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import NamedTuple, Self
 
@@ -95,12 +96,17 @@ class _Place:
 
 
 class MemoryStream(_Place):
-    """Memories as they become findable, without end, as an iterator. Resumes by itself."""
+    """Memories as they become findable, without end, as an iterator. Resumes by itself.
+
+    One thread iterates; any thread may close it.
+    """
 
     def __init__(self, connect: Callable[[str | None], httpx2.Response], last_event_id: str | None) -> None:
         super().__init__(last_event_id)
         self._connect = connect
         self._memories = self._follow()
+        self._response: httpx2.Response | None = None
+        self._closed = threading.Event()
 
     def __iter__(self) -> Self:
         return self
@@ -109,12 +115,23 @@ class MemoryStream(_Place):
         return next(self._memories)
 
     def close(self) -> None:
-        """Close the connection. `last_event_id` says where it ended."""
-        self._memories.close()
+        """Close the connection. `last_event_id` says where it ended.
+
+        The iteration of a thread that waits for a memory ends; that of one that waits for a connection, when it has one.
+        """
+        self._closed.set()
+        # The connection of a response that has ended may serve another call already.
+        if self._response is not None and not self._response.is_closed:
+            _end_reads(self._response)
+        with contextlib.suppress(ValueError):  # another thread waits in it, and closes it
+            self._memories.close()
 
     def _follow(self) -> Generator[FoundMemory]:
-        while True:
+        while not self._closed.is_set():
             with contextlib.closing(self._connect(self.last_event_id)) as response:
+                self._response = response
+                if self._closed.is_set():
+                    return
                 parser = EventParser()
                 with contextlib.suppress(httpx2.TransportError):
                     for chunk in response.iter_bytes():
@@ -122,11 +139,21 @@ class MemoryStream(_Place):
                             self.note(event)
                             if event.memory is not None:
                                 yield event.memory
-            time.sleep(RECONNECT_DELAY_S)
+            self._closed.wait(RECONNECT_DELAY_S)
+
+
+def _end_reads(response: httpx2.Response) -> None:
+    """Let a thread that reads from the connection find its end. Closing the socket would not wake it."""
+    connected: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
+    with contextlib.suppress(OSError):  # it is closed
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 class AsyncMemoryStream(_Place):
-    """Memories as they become findable, without end, as an asynchronous iterator. Resumes by itself."""
+    """Memories as they become findable, without end, as an asynchronous iterator. Resumes by itself.
+
+    To end it from another task, cancel the one that iterates.
+    """
 
     def __init__(
         self, connect: Callable[[str | None], Awaitable[httpx2.Response]], last_event_id: str | None

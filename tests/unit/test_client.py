@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -30,6 +30,7 @@ from tests.own_time import own_time
 from tests.processes import free_port
 from tests.scripted_server import (
     ACCEPTED,
+    ENDLESS,
     HANG_UP,
     SILENCE,
     SLOW,
@@ -255,6 +256,28 @@ def test_a_stream_that_breaks_off_is_resumed_behind_the_last_memory(connect, mon
     assert {request["path"] for request in server.requests} == {"/v1/stream?agent_id=a&type=chat"}
     assert {request["key"] for request in server.requests} == {"Bearer id.secret"}
     assert [request["last"] for request in server.requests] == [None, "2", "2", "2", "3", "idle"]
+
+
+def test_another_thread_closes_a_stream_that_waits():
+    with scripted_server((ENDLESS, sse(1))) as server, MemoryClient(server.url) as client:
+        stream = client.stream()
+        assert next(stream).text == "1"
+        with ThreadPoolExecutor(1) as thread:
+            rest = thread.submit(list, stream)
+            assert not wait([rest], 0.2).done
+            stream.close()
+            assert rest.result(20) == []
+    assert len(server.requests) == 1
+
+
+def test_a_stream_is_closed_by_its_own_thread():
+    with scripted_server((ENDLESS, sse(1)), (202, ACCEPTED)) as server, MemoryClient(server.url) as client:
+        stream = client.stream()
+        assert next(stream).text == "1"
+        stream.close()
+        stream.close()
+        assert list(stream) == []
+        assert client.add("a", "x").ids == ["m1"]
 
 
 def test_a_stream_that_is_refused_raises_at_once(connect):
