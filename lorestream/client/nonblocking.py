@@ -10,7 +10,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx2
 import stamina
 
-from lorestream.client import calls, corrections, documents, insight, learning, records, rewinds
+from lorestream.client import calls, corrections, documents, insight, learning, records
+from lorestream.client import rewinds as rewinding
 from lorestream.client import webhooks as hooks
 from lorestream.client.call import Call, Reply, given
 from lorestream.client.endpoint import Endpoint, RetryBudget, as_method
@@ -53,11 +54,11 @@ class AsyncMemoryClient(Endpoint[httpx2.AsyncClient]):
     ready = _method(calls.ready)
     version = _method(calls.version)
 
-    rewind = _method(rewinds.rewind)
-    undo_rewind = _method(rewinds.undo_rewind)
-    find_rewind = _method(rewinds.find_rewind)
-    rewind_size = _method(rewinds.rewind_size)
-    rewinds = _method(rewinds.rewinds)
+    rewind = _method(rewinding.rewind)
+    undo_rewind = _method(rewinding.undo_rewind)
+    find_rewind = _method(rewinding.find_rewind)
+    rewind_size = _method(rewinding.rewind_size)
+    rewinds = _method(rewinding.rewinds)
 
     message = _method(records.message)
     messages = _method(records.messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -33,6 +34,13 @@ from tests.scripted_server import ACCEPTED, BlockingAdapter, ids, scripted_serve
 def connect(request: pytest.FixtureRequest) -> Any:
     """The constructor of either client."""
     return request.param
+
+
+@pytest.mark.parametrize("client", [MemoryClient, AsyncMemoryClient])
+def test_no_method_has_the_name_of_a_module_that_builds_calls(client):
+    """In the body of the class that name would be the method, for all lines below it."""
+    imported = vars(sys.modules[client.__module__])
+    assert [name for name in vars(client) if inspect.ismodule(imported.get(name))] == []
 
 
 def test_every_event_gets_an_id_unless_it_has_one(connect):
