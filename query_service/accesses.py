@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lorestream import supervision
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Accesses:
-    """The access times of a process, cleared of what the ledger erases from now on."""
+    """The access times of a process, cleared of what the ledger erases from now on. A process has one."""
 
     times: AccessTimes
     ledger: ErasureLedger
-    _erasures_seen: int = 0
+    _erasures_seen: int = field(init=False)
+    _forgetting: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     def __post_init__(self) -> None:
         self._erasures_seen = len(self.ledger.added_since(0))
@@ -39,7 +41,7 @@ class Accesses:
         await self.times.touch(memories, now)
 
     async def _forget_erased(self) -> None:
-        new = self.ledger.added_since(self._erasures_seen)
-        self._erasures_seen += len(new)
-        for erasure in new:
-            await self.times.forget(erasure)
+        async with self._forgetting:
+            for erasure in self.ledger.added_since(self._erasures_seen):
+                await self.times.forget(erasure)
+                self._erasures_seen += 1  # afterwards: the request that forgets may be cancelled meanwhile

@@ -141,7 +141,7 @@ class Recall:
     _durations: dict[tuple[str, str], Histogram] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def from_parts(cls, parts: QueryParts) -> Self:
+    def from_parts(cls, parts: QueryParts, accesses: Accesses) -> Self:
         """The Recall over the active collection of a process."""
         current = parts.collections.current
         return cls(
@@ -155,7 +155,7 @@ class Recall:
             clock=parts.clock,
             collection=f"{current.name} {current.collection.run}",
             settings=parts.settings.search,
-            accesses=Accesses(parts.accesses, parts.ledger),
+            accesses=accesses,
             reranking=Reranking.from_parts(parts),
         )
 
@@ -397,13 +397,14 @@ class CurrentRecall:
     def __init__(self, parts: QueryParts) -> None:
         self._parts = parts
         self._current = parts.collections.current
-        self._recall = Recall.from_parts(parts)
+        self._accesses = Accesses(parts.accesses, parts.ledger)
+        self._recall = Recall.from_parts(parts, self._accesses)
 
     def __call__(self) -> Recall:
         """The Recall over the collection that is active now."""
         if self._parts.collections.current is not self._current:
             self._current = self._parts.collections.current
-            self._recall = Recall.from_parts(self._parts)
+            self._recall = Recall.from_parts(self._parts, self._accesses)
         return self._recall
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lorestream.adapters.in_process.accesses import LocalAccessTimes
 from lorestream.memories import Erasure, PageQuery, Scope, SubjectKind
+from query_service.accesses import Accesses
 from tests.retrieval.reader import NOW, Reader, open_reader
 
 BY_ACCESS = {"relevance": 0, "recency": 1, "half_life_s": 86_400, "recency_of": "access"}
@@ -60,3 +62,24 @@ async def test_an_erased_agent_leaves_no_access_behind(reader: Reader) -> None:
     await texts(reader, agent_ids=["b"])
     await texts(reader, weights=BY_ACCESS)
     assert await accesses.last(found) == {}
+
+
+async def test_a_search_that_is_cancelled_leaves_no_erasure_out(reader: Reader) -> None:
+    """It forgets what was erased since the search before it, on behalf of all."""
+    go_on = asyncio.Event()
+
+    class Slow(LocalAccessTimes):
+        async def forget(self, erasure: Erasure) -> None:
+            await go_on.wait()
+            await super().forget(erasure)
+
+    accesses = Accesses(Slow(), reader.runtime.ledger)
+    found = await reader.runtime.store.page(PageQuery(Scope("default", ("a",)), 10, NOW))
+    await accesses.times.touch(found, NOW)
+    for erased in ("b", "a"):
+        await reader.runtime.ledger.add(Erasure(erased, "default", SubjectKind.AGENT, (erased,), NOW))
+    cancelled, other = (asyncio.ensure_future(accesses.last(found)) for _ in range(2))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    go_on.set()
+    assert await other == {}

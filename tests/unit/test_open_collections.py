@@ -86,6 +86,8 @@ async def test_a_swap_by_another_process_is_followed(tmp_path: Path) -> None:
         # A query that began before the swap ends in the old collection.
         assert (before.store, before.embedder) == (first.store, first.embedder)
         assert before.collection != after.collection
+        # Otherwise the erasures that the old one had not applied to them were lost.
+        assert before.accesses is after.accesses
 
 
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
