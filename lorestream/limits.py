@@ -90,6 +90,9 @@ DOCUMENT_TYPE = re.compile(r"[a-z0-9_.-]{1,64}")
 DocumentType: TypeAlias = Annotated[str, Meta(extra_json_schema={"pattern": f"^{DOCUMENT_TYPE.pattern}$"})]
 """For parameters. `lorestream.state.documents.check_type` checks it, because `$` would allow a line break at the end."""
 
+RESERVED_TYPE_PREFIX = "lorestream."
+"""Types of events that begin with it are reserved."""
+
 _TENANT = re.compile(r"[a-z0-9_-]{1,64}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -27,7 +27,6 @@ from producers.schemas import Coordinates, Event, JsonObject
 
 MAX_FUTURE_S = 300.0
 """A `time` further in the future comes from a wrong clock, and is replaced by the time of acceptance."""
-RESERVED_TYPE_PREFIX = "lorestream."
 DEFAULT_SERVER = "default"
 
 # --- batches ---------------------------------------------------------------------------------------------
@@ -164,8 +163,8 @@ def _validate(event: Event) -> None:
         raise InvalidEvent(error.message, path=error.path) from error
     if event.time is not None and not limits.is_time(event.time):
         raise InvalidEvent("not in the years 1 to 9999: times are in Unix seconds", path="time")
-    if event.type is not None and event.type.startswith(RESERVED_TYPE_PREFIX):
-        raise InvalidEvent(f"types that begin with {RESERVED_TYPE_PREFIX} are reserved", path="type")
+    if event.type is not None and event.type.startswith(limits.RESERVED_TYPE_PREFIX):
+        raise InvalidEvent(f"types that begin with {limits.RESERVED_TYPE_PREFIX} are reserved", path="type")
     _validate_links(event)
     for path, value in (("data", event.data), ("metadata", event.metadata)):
         if value:

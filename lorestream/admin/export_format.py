@@ -56,8 +56,8 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     text: str
     timestamp: float
     accepted_at: float
-    server: str = ""
-    type: str | None = None
+    server: Annotated[str, msgspec.Meta(max_length=limits.MAX_SERVER_CHARS)] = ""
+    type: Annotated[str, msgspec.Meta(max_length=limits.MAX_TYPE_CHARS)] | None = None
     metadata: dict[str, Any] = {}
     pos: dict[str, float] | None = None
     tick: float | None = None
@@ -67,8 +67,8 @@ class ExportedMemory(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     expires_at: float | None = None
     lasting_agent: _Name | None = None
     recall: bool = True
-    about: tuple[_Name, ...] = ()
-    sources: tuple[_Name, ...] = ()
+    about: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=limits.MAX_ABOUT)] = ()
+    sources: Annotated[tuple[_Name, ...], msgspec.Meta(max_length=limits.MAX_SOURCES)] = ()
     supersedes: _Name | None = None
     superseded_by: tuple[Correction, ...] = ()
 
@@ -248,6 +248,8 @@ def _check_memory(line: ExportedMemory) -> None:
             raise InvalidRequest("pos may only have x, y and z, each a finite number")
     if line.recall and not line.text:
         raise InvalidRequest("text must not be empty, unless recall is false")
+    if (line.type or "").startswith(limits.RESERVED_TYPE_PREFIX):
+        raise InvalidRequest(f"types that begin with {limits.RESERVED_TYPE_PREFIX} are reserved")
     _check_agent(line)
     if line.player is not None and not identity.is_pseudonym(line.player):
         raise InvalidRequest(_PLAIN_NAME)
@@ -260,11 +262,16 @@ def _check_memory(line: ExportedMemory) -> None:
 
 
 def _check_links(line: ExportedMemory) -> None:
-    """Refuse plain player names, and times that are no numbers."""
+    """Refuse plain player names, ids that no memory has, and times that are no numbers."""
+    for one in (*line.sources, *filter(None, [line.supersedes])):
+        if limits.canonical_memory_id(one) != one:
+            raise InvalidRequest(f"{one!r} in sources or supersedes is not a memory id in its stored form")
+    for one in line.about:
+        limits.check_agent_id(one, "about")
     for by in line.superseded_by:
         if not math.isfinite(by.accepted_at):
             raise InvalidRequest("superseded_by: accepted_at is not a finite number")
-    named = [identity.player_name(one) for one in line.about]
+    named = [identity.about_player(one, None) or identity.player_name(one) for one in line.about]
     named += [one for by in line.superseded_by for one in (by.player, by.agent_player)]
     if any(one is not None and not identity.is_pseudonym(one) for one in named):
         raise InvalidRequest(_PLAIN_NAME)
@@ -278,7 +285,8 @@ def _check_row(line: ExportedRow) -> None:
 
 
 def _check_agent(line: ExportedMemory | ExportedRow) -> None:
-    """Refuse plain player names, and fields that contradict each other about which player the agent belongs to."""
+    """Refuse ids that are too long, plain player names, and fields that contradict each other about the agent's player."""
+    limits.check_agent_id(line.agent_id)
     name = identity.player_name(line.agent_id)
     if name is not None and not identity.is_pseudonym(name):
         raise InvalidRequest(_PLAIN_NAME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -297,6 +298,18 @@ GOOD = msgspec.to_builtins(ExportedMemory.from_memory(memory()))
         ({"agent_player": HASHED[0]}, "agent_player"),
         ({"agent_id": f"player:{HASHED[0]}"}, "agent_player"),
         ({"lasting_agent": "npc:other"}, "lasting_agent"),
+        ({"about": ["bob"]}, "pseudonym"),
+        ({"about": ["player:bob"]}, "pseudonym"),
+        ({"about": ["guild:player:bob"]}, "pseudonym"),
+        ({"about": ["npc:" + "x" * 253]}, "about"),
+        ({"about": ["npc:a"] * 65}, "about"),
+        ({"agent_id": "x" * 257}, "agent_id"),
+        ({"sources": ["zz"]}, "sources"),
+        ({"supersedes": "zz"}, "supersedes"),
+        ({"supersedes": "F" * 8 + "-0000-0000-0000-" + "0" * 12}, "supersedes"),
+        ({"server": "s" * 129}, "server"),
+        ({"type": "t" * 65}, "type"),
+        ({"type": "lorestream.x"}, "reserved"),
         ({"text": "x" * MAX_LINE_BYTES}, "longer"),
         ('{"timestamp": 1e400}', "timestamp"),
     ],
@@ -309,6 +322,18 @@ def test_the_error_of_a_bad_line_names_its_cause(wrong: object, reason: str) -> 
     with pytest.raises(InvalidRequest, match=reason):
         parse_line(text, NOW)
     assert parse_line(json.dumps(GOOD), NOW) == ExportedMemory.from_memory(memory())
+
+
+def test_a_line_with_everything_that_the_gate_stores_is_good() -> None:
+    """Agents that are named after players have longer ids than callers may give."""
+    good = GOOD | {
+        "agent_id": f"{'x' * 248}:player:{HASHED[0]}",
+        "agent_player": HASHED[0],
+        "about": [HASHED[0], f"player:{HASHED[1]}", "npc:smith", "miner:bob"],
+        "sources": [str(uuid.UUID(int=1))],
+        "supersedes": str(uuid.UUID(int=2)),
+    }
+    assert json.loads(msgspec.json.encode(parse_line(json.dumps(good), NOW))) == good
 
 
 async def test_bad_lines_do_not_affect_other_lines(tmp_path: Path) -> None:
