@@ -2,6 +2,7 @@
 
     indexer.py              Indexer: the loop; reads batches, calls the steps below, waits out outages
     pipeline.py             what is done with a batch: prepare, apply, finish
+    insertion.py            inserts memories, without those that the store refuses
     stored_vectors.py       vectors of texts that the collection holds already
     vectors.py              the vectors of its memories: reused or computed, with pauses in the background (Throttle)
     cache_invalidation.py   InvalidationQueue: a batch is finished only after the cache was invalidated

@@ -22,7 +22,6 @@ import structlog
 from numpy.typing import NDArray
 
 from lorestream import audit, events
-from lorestream.errors import InvalidEvent
 from lorestream.memories import AgentKey, Erasure, Memory, SubjectKind
 from lorestream.narrate import narrate
 from lorestream.ports import (
@@ -39,7 +38,7 @@ from lorestream.rewinds import Rewind
 from lorestream.telemetry import Metrics
 from stream_workers.folding import fold
 from stream_workers.folding.folder import Folded, Folder, StateRecord
-from stream_workers.indexing import vectors
+from stream_workers.indexing import insertion, vectors
 from stream_workers.indexing.vectors import Throttle
 
 _log = structlog.get_logger("lorestream.indexer")
@@ -265,27 +264,11 @@ class Pipeline:
     async def _insert(
         self, memories: Sequence[Memory], matrix: NDArray[np.float32], rows: Sequence[int]
     ) -> dict[int, str]:
-        """Insert these of the memories. Returns the rows that the store refused, with its message.
-
-        A refused insert is tried again in halves, until each refused row is alone.
-        """
-        if not rows:
-            return {}
-        chosen = [memories[row] for row in rows]
+        """Insert these of the memories. Returns the rows that the store refused, with its message."""
         rewinds = self.ledger.rewinds
-        servers = {(memory.tenant, memory.server) for memory in chosen}
+        servers = {(memories[row].tenant, memories[row].server) for row in rows}
         over_rewound = any(rewinds.knows(tenant, server) for tenant, server in servers)
-        try:
-            await self.store.insert(chosen, matrix[list(rows)], over_rewound=over_rewound)
-        except InvalidEvent as error:
-            if len(rows) == 1:
-                return {rows[0]: error.message}
-            middle = len(rows) // 2
-            return {
-                **await self._insert(memories, matrix, rows[:middle]),
-                **await self._insert(memories, matrix, rows[middle:]),
-            }
-        return {}
+        return await insertion.insert(self.store, memories, matrix, rows, over_rewound=over_rewound)
 
     def _skip(self, record: Record, error: events.UnknownOp) -> None:
         """Count a record that is skipped; log the first."""

@@ -12,12 +12,12 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from lorestream.admin import Progress, Report
+from lorestream.admin import Progress, Remark, Report
 from lorestream.memories import Memory
 from lorestream.ports import MemoryWriter, StoreMaintenance, Tombstone
 from lorestream.state.rows import Row, RowKind
 from lorestream.wiring import OpenCollection, WorkerParts
-from stream_workers.indexing import vectors
+from stream_workers.indexing import insertion, vectors
 from stream_workers.indexing.vectors import Throttle
 
 PAGE_SIZE = 32
@@ -37,10 +37,15 @@ class CarryOver:
     """Copy memories accepted before this Unix time; None: before the log begins. Rows are copied whatever their time."""
     copied: int = 0
     """Memories and rows inserted into the target so far."""
+    _refused: list[str] = field(default_factory=list[str], repr=False)
+    """What the target's store said about memories that it refused, since the last remark."""
     _throttle: Throttle = field(default_factory=lambda: Throttle(is_foreground=lambda: False), repr=False)
 
     async def copy(self) -> AsyncGenerator[Report]:
-        """Copy the active collection page by page. Raises Unavailable, Misconfigured."""
+        """Copy the active collection page by page. Raises Unavailable, Misconfigured.
+
+        A memory that the target's store refuses is left out, with a remark.
+        """
         source, seen = self.parts.collections.current.store, 0
         before = await self._log_start() if self.memories_before is None else self.memories_before
         ledger = self.parts.ledger
@@ -51,6 +56,9 @@ class CarryOver:
             has_rows = has_rows or any(isinstance(one, Row) for one in page)
             wrote |= await self._copy_page(source, before, page)
             seen += len(page)
+            for message in self._refused:
+                yield Remark(f"one memory is left out: {message}")
+            self._refused.clear()
             yield Progress("copying", min(seen, total), total, "memories")
         # Without rows there is nothing whose versions have changed: new rows come from the log.
         if has_rows:
@@ -101,8 +109,9 @@ class CarryOver:
             present = await self.target.store.lookup(memories)
             memories = [memory for memory, one in zip(memories, present, strict=True) if one is None]
         if memories:
-            await self._insert(source, memories)
-        self.copied += len(memories)
+            refused = await self._insert(source, memories)
+            self.copied += len(memories) - len(refused)
+            self._refused += refused
         await self._throttle.in_chunks(tombstones, self.target.store.put_tombstones)
         return has_any
 
@@ -127,12 +136,15 @@ class CarryOver:
         self.copied += len(missing)
         return bool(kept)
 
-    async def _insert(self, source: MemoryWriter, memories: Sequence[Memory]) -> None:
+    async def _insert(self, source: MemoryWriter, memories: Sequence[Memory]) -> list[str]:
+        """Returns a message for each memory that the target's store refused."""
         embedder = self.target.embedder
         same_model = embedder.model_id == self.parts.collections.current.embedder.model_id
         marked, rows = await vectors.embed(memories, embedder, source if same_model else None, self._throttle)
+        refused: list[str] = []
 
         async def insert(chunk: Sequence[int]) -> None:
-            await self.target.store.insert([marked[row] for row in chunk], rows[list(chunk)])
+            refused.extend((await insertion.insert(self.target.store, marked, rows, chunk)).values())
 
         await self._throttle.in_chunks(range(len(marked)), insert)
+        return refused

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from lorestream import supervision
+from lorestream.admin import Remark
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Collection, retention_left_s
 from lorestream.errors import LorestreamError
 from lorestream.wiring import WorkerParts
@@ -38,6 +39,8 @@ RUN_PREFIX = "compacted"
 CHECK_INTERVAL_S = 60.0
 MIN_INTERVAL_S = 600.0
 """Shortest time between two compactions."""
+MAX_INTERVAL_S = 6 * 3600.0
+"""Longest time until a compaction that failed is tried again: each attempt copies the whole store."""
 MIN_RECLAIMABLE = 10_000
 """With fewer deleted points than this no compaction is started: the space is not worth the work."""
 MAX_RECLAIMABLE_SHARE = 0.5
@@ -56,6 +59,9 @@ class Compaction:
     replaced_retention_s: float = REPLACED_RETENTION_S
     _stopping: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
     _warned: bool = False
+    _failures: int = 0
+    """How often it has failed since it last succeeded."""
+    _not_before: float = -math.inf
     _unknown_groups: set[str] = field(default_factory=set[str], repr=False)
 
     async def run(self) -> None:
@@ -72,11 +78,21 @@ class Compaction:
             await asyncio.sleep(self.check_interval_s)
             try:
                 await self.clean_up()
-                if await self.is_due():
-                    await self.compact()
-                    await asyncio.sleep(self.min_interval_s)
+                await self.compact_if_due()
             except LorestreamError as error:
-                _log.warning("compaction failed, it is tried again at the next check", error=str(error))
+                _log.warning("compaction failed, it is tried again later", error=str(error))
+
+    async def compact_if_due(self) -> None:
+        """Compact if `is_due`, at most every `min_interval_s`; after a failure twice as long. Raises Unavailable."""
+        if time.monotonic() < self._not_before or not await self.is_due():
+            return
+        self._failures += 1
+        try:
+            await self.compact()
+            self._failures = 0
+        finally:
+            pause_s = self.min_interval_s * 2 ** min(self._failures, 10)
+            self._not_before = time.monotonic() + min(pause_s, MAX_INTERVAL_S)
 
     async def is_due(self) -> bool:
         """Whether memories were erased, or the deleted points exceed half of what exists. Raises Unavailable.
@@ -126,8 +142,9 @@ class Compaction:
         target = await collections.ensure_open(new)
         carry_over = CarryOver(self.parts, target, memories_before=math.inf)
         async with contextlib.aclosing(carry_over.copy()) as reports:
-            async for _ in reports:
-                pass
+            async for report in reports:
+                if isinstance(report, Remark):
+                    _log.error(report.text, collection=new.name)
         while await records_behind(self.parts, target, CATCH_UP_TIMEOUT_S):
             pass
         # The switch marks it as complete: until then a crash leaves an incomplete copy, which is deleted.

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -144,6 +145,32 @@ async def test_writes_during_a_compaction_are_there_afterwards_and_after_a_resta
         assert await texts(runtime) == expected
         await compaction.compact()
         assert await texts(runtime) == expected
+
+
+async def test_after_a_failure_it_waits_longer_and_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt copies the whole store."""
+    now, attempts, fails = 0.0, list[float](), True
+
+    async def compact(_compaction: Compaction) -> None:
+        attempts.append(now)
+        if fails:
+            raise Unavailable("no space is left")
+
+    async def is_due(_compaction: Compaction) -> bool:
+        return True
+
+    monkeypatch.setattr(Compaction, "compact", compact)
+    monkeypatch.setattr(Compaction, "is_due", is_due)
+    monkeypatch.setattr("stream_workers.rebuild.compaction.time", SimpleNamespace(monotonic=lambda: now))
+    async with open_parts(tmp_path) as runtime:
+        compaction = Compaction(runtime, min_interval_s=100.0)
+        for minute in range(15):
+            now, fails = 60.0 * minute, minute < 10
+            with contextlib.suppress(Unavailable):
+                await compaction.compact_if_due()
+    assert attempts == [0.0, 240.0, 660.0, 780.0]
 
 
 @pytest.mark.parametrize("moment", ["copying", "replaced"])

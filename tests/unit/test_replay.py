@@ -19,7 +19,7 @@ from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, open_words
 from lorestream.admin import Remark
 from lorestream.collections.catalogue import Model
-from lorestream.errors import InvalidRequest, OperationRefused, Unavailable
+from lorestream.errors import InvalidEvent, InvalidRequest, OperationRefused, Unavailable
 from lorestream.memories import Erasure, KeywordQuery, Memory, Scope, SubjectKind
 from lorestream.ports import Tombstone, VectorStore
 from lorestream.rewinds import Rewind
@@ -29,7 +29,7 @@ from stream_workers.rebuild.carry_over import CarryOver
 from stream_workers.rebuild.compaction import Compaction
 from stream_workers.rebuild.quality_gate import GateResult, evaluate
 from stream_workers.rebuild.replay import Replay, ReplayArguments
-from tests.parts import open_parts, put
+from tests.parts import Faulty, open_parts, put
 
 SAME = Model("hash-v1-384", 384, "hash", "hash")
 OTHER = Model("hash-v1-96", 96, "hash", "hash")
@@ -128,6 +128,24 @@ async def test_living_memories_and_all_tombstones_are_copied(runtime: Runtime) -
     assert await contents(new.store) == {living.id: "memory 1", deleted.memory_id: None}
     [tombstone] = [one for one in (await new.store.scan(None, 10))[0] if isinstance(one, Tombstone)]
     assert tombstone == deleted
+
+
+async def test_a_memory_that_the_new_store_refuses_is_left_out(runtime: Runtime) -> None:
+    """One of them made each attempt fail, after it had copied all others."""
+    current, new = runtime.collections.current, await create_target(runtime)
+    memories = [memory(number) for number in range(10)]
+    await insert(current, memories)
+
+    def refuse(some: Sequence[Memory], *_: object, **_how: object) -> None:
+        if any(one.text == "memory 7" for one in some):
+            raise InvalidEvent("memory 7 cannot be stored")
+
+    faulty: Any = Faulty(new.store, insert=refuse)
+    carry = CarryOver(runtime, dataclasses.replace(new, store=faulty))
+    remarks = [report.text async for report in carry.copy() if isinstance(report, Remark)]
+    assert remarks == ["one memory is left out: memory 7 cannot be stored"]
+    assert carry.copied == 9
+    assert sorted((await contents(new.store)).values()) == [f"memory {n}" for n in range(10) if n != 7]
 
 
 async def test_only_memories_older_than_the_log_are_copied_unless_everything_is(runtime: Runtime) -> None:
