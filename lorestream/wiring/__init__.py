@@ -195,6 +195,7 @@ async def open_worker(settings: Settings) -> AsyncGenerator[WorkerParts]:
                 ping_redis=None if redis is None else redis.ping,
                 log_identity=log.identity,
                 trim=log.trim,
+                webhook_post=await context.stack.enter_async_context(webhooks.open_post(settings)),
             )
         )
 

@@ -74,7 +74,7 @@ class GatewayParts(Parts):
     rows: RowReader
     """The rows of the collection that is searched."""
     webhook_post: WebhookPost
-    """Sends the requests that try webhooks out."""
+    """Sends requests that try webhooks out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,8 @@ class WorkerParts(StoreParts):
     """Identifies the log in which the offsets of rows count."""
     trim: Callable[[], Awaitable[int]] | None
     """Removes records past their retention from log and ledger, and returns their number. None: they do it themselves."""
+    webhook_post: WebhookPost
+    """Sends memories to webhooks."""
 
 
 @dataclass(frozen=True, kw_only=True)

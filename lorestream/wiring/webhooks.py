@@ -37,10 +37,9 @@ async def sending(
     partitions: Callable[[], Collection[int]] | None = None,
 ) -> AsyncGenerator[None]:
     """Deliver to the webhooks until the context ends. `partitions`: those of the log that are this worker's, see `Senders`."""
-    async with open_post(parts.settings) as post:
-        shared = Delivering(
-            feed, parts.ledger.webhooks, post, encode, parts.clock, parts.metrics.webhook_deliveries
-        )
-        senders = Senders(shared, parts.metrics, partitions)
-        async with supervision.restarting(senders.run, "webhooks"):
-            yield
+    shared = Delivering(
+        feed, parts.ledger.webhooks, parts.webhook_post, encode, parts.clock, parts.metrics.webhook_deliveries
+    )
+    senders = Senders(shared, parts.metrics, partitions)
+    async with supervision.restarting(senders.run, "webhooks"):
+        yield

@@ -93,15 +93,18 @@ class HttpWebhookPost:
         # A name may lead elsewhere at the next look-up, so the request goes to the address that was checked.
         address = await self._address(url)
         if self._client is None:
+            # No connection is used again: they are kept by address, and two hosts may have one address.
             self._client = httpx2.AsyncClient(
-                trust_env=False, headers={"User-Agent": f"lorestream/{__version__}"}
+                trust_env=False,
+                headers={"User-Agent": f"lorestream/{__version__}"},
+                limits=httpx2.Limits(max_keepalive_connections=0),
+                timeout=None,  # `send` limits the whole request
             )
         request = self._client.build_request(
             "POST",
             url.copy_with(host=address),
             content=body,
             headers={**headers, "Content-Type": "application/json", "Host": url.netloc.decode()},
-            timeout=TIMEOUT_S,
             extensions={"sni_hostname": url.host},
         )
         response = await self._client.send(request, stream=True)
