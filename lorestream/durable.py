@@ -114,11 +114,11 @@ def write_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
         file.write(content)
 
 
-def create_file(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
-    """Create a file. Raises FileExistsError, and changes nothing, when there is one of that name."""
+def create_file(path: Path, content: bytes) -> None:
+    """Create a file that only this user can read. Raises FileExistsError, and changes nothing, when there is one of that name."""
     temporary = _temporary(path)
     try:
-        with _created(temporary, mode) as file:
+        with _created(temporary, PRIVATE) as file:
             file.write(content)
         # Unlike a rename, a link fails when the name is taken: of two processes one wins.
         os.link(temporary, path)

@@ -48,13 +48,12 @@ async def restarting(
     name: str,
     *,
     delay_s: float = RESTART_DELAY_S,
-    stop_timeout_s: float = STOP_TIMEOUT_S,
 ) -> AsyncGenerator[None]:
     """Run `work()` in the background until the context ends, and again whenever it fails. A normal return ends it.
 
     `name` stands in the log and in the metric. `delay_s`: the pause before the first restart, in seconds.
     """
-    async with alongside(_restart(work, name, delay_s), name, stop_timeout_s=stop_timeout_s):
+    async with alongside(_restart(work, name, delay_s), name):
         yield
 
 
@@ -88,9 +87,7 @@ async def run_together(
 
 
 @contextlib.asynccontextmanager
-async def alongside(
-    work: Coroutine[Any, Any, T], name: str, *, stop_timeout_s: float = STOP_TIMEOUT_S
-) -> AsyncGenerator[asyncio.Task[T]]:
+async def alongside(work: Coroutine[Any, Any, T], name: str) -> AsyncGenerator[asyncio.Task[T]]:
     """Run one task beside the block, and stop it when the block ends. Yields the task, which the block may await.
 
     When the block ends without an error of its own, an error of the task is raised.
@@ -99,11 +96,11 @@ async def alongside(
     try:
         yield task
     except BaseException as error:
-        failure = _failure(task, await stop_tasks([task], timeout_s=stop_timeout_s))
+        failure = _failure(task, await stop_tasks([task]))
         if failure is not None and failure is not error:
             _log.error("a part failed while it was stopped", task=name, exc_info=failure)
         raise
-    failure = _failure(task, await stop_tasks([task], timeout_s=stop_timeout_s))
+    failure = _failure(task, await stop_tasks([task]))
     if failure is not None:
         raise failure
 

@@ -33,14 +33,14 @@ StoredForms = Callable[[str], Sequence[str]]
 """All stored forms of a value of a field."""
 
 
-def parse_filter(value: object, *, stored_forms: Mapping[str, StoredForms], path: str = "filters") -> Filter:
+def parse_filter(value: object, *, stored_forms: Mapping[str, StoredForms]) -> Filter:
     """Parse a decoded JSON filter; None means no filter. Raises InvalidFilter with the path of the invalid part.
 
     `stored_forms`: by the name of a field, for fields whose values are stored in other forms than callers write.
     """
     if value is None:
         return EVERYTHING
-    return _Parser(stored_forms).filter(value, path, 1)
+    return _Parser(stored_forms).filter(value, "filters", 1)
 
 
 class _Parser:

@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 
 from lorestream.cli.doctor.checks import Check, Verdict, words
-from lorestream.errors import LorestreamError, Misconfigured, Unavailable
+from lorestream.errors import LorestreamError, Unavailable
 from lorestream.settings import Settings
 from lorestream.settings.backends import KafkaLog, QdrantStore, RedisCache
 
@@ -49,7 +49,7 @@ async def _within(name: str, check: Callable[[], Awaitable[Check]], fix: str) ->
         return Check(name, Verdict.FAILED, f"no answer within {CHECK_TIMEOUT_S:.0f} s", fix)
     except Unavailable as error:
         return Check(name, Verdict.FAILED, error.message, fix)
-    except (LorestreamError, Misconfigured) as error:
+    except LorestreamError as error:
         return Check(name, Verdict.FAILED, str(error), "change the settings as the message says")
 
 
