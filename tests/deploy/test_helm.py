@@ -17,6 +17,7 @@ import yaml
 
 from deploy.local.process import program
 from lorestream.access import key_file
+from lorestream.http.server import EXIT_TIMEOUT_S
 from tests import zygote
 from tests.deploy.test_compose import ROOT, known
 from tests.processes import clean_environment
@@ -127,6 +128,16 @@ class TestRendered:
             if one["kind"] in {"Service", "Deployment", "StatefulSet", "PodDisruptionBudget"}:
                 wanted = selector.get("matchLabels", selector)
                 assert sum(wanted.items() <= labels.items() for labels in pods) == 1, one["metadata"]
+
+    def test_pods_that_are_called_stop_after_they_are_taken_out_of_the_service(self) -> None:
+        for one in render("--values", str(CHART / "examples" / "external.yaml")):
+            if one["kind"] == "Deployment":
+                pod = one["spec"]["template"]["spec"]
+                [container] = pod["containers"]
+                before = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command")
+                wanted = ["sleep", "5"] if container["name"] in {"gateway", "query"} else None
+                assert before == wanted, container["name"]
+                assert pod["terminationGracePeriodSeconds"] > 5 + EXIT_TIMEOUT_S
 
     def test_the_network_policy_admits_the_pods_of_the_release(self, manifests: list[dict[str, Any]]) -> None:
         """Query services call the gateways, and the pod of `helm test` calls both, whoever else may."""

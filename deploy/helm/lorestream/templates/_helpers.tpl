@@ -90,6 +90,10 @@ containers:
       {{- range $name, $port := .ports }}
       - {name: {{ $name }}, containerPort: {{ $port }}}
       {{- end }}
+    {{- if or (eq .component "gateway") (eq .component "query") }}
+    # A process that is told to stop refuses connections at once, but for some seconds others are still sent to it.
+    lifecycle: {preStop: {exec: {command: [sleep, "5"]}}}
+    {{- end }}
     # A start may repair the embedded store, or wait for the engines.
     startupProbe:
       httpGet: {path: /health, port: http}
