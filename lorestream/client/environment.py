@@ -32,7 +32,7 @@ def api_key() -> str | None:
     """The API key from LORESTREAM_API_KEY or the file in LORESTREAM_API_KEY_FILE. Raises Misconfigured."""
     if key := os.environ.get("LORESTREAM_API_KEY"):
         return key.strip()
-    if (path := os.environ.get("LORESTREAM_API_KEY_FILE")) is None:
+    if not (path := os.environ.get("LORESTREAM_API_KEY_FILE")):
         return None
     try:
         return Path(path).read_text(encoding="utf-8").strip()

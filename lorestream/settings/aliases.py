@@ -69,12 +69,23 @@ class OtherName:
 
 
 def environment(env_file: Path = Path(".env")) -> dict[str, str]:
-    """The variables of the `.env` file and of the environment, but those of Kubernetes. The environment takes precedence."""
-    from_file = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    """The variables of the `.env` file and of the environment, but those of Kubernetes. The environment takes precedence.
+
+    An empty variable counts as not set: compose files make such ones of `${NAME:-}`. Raises Misconfigured if the file
+    cannot be read.
+    """
     return {
-        **from_file,
-        **{name: value for name, value in os.environ.items() if not of_kubernetes(name, value)},
+        **from_file(env_file),
+        **{name: value for name, value in os.environ.items() if value and not of_kubernetes(name, value)},
     }
+
+
+def from_file(env_file: Path = Path(".env")) -> dict[str, str]:
+    """The variables of the `.env` file that are not empty. Raises Misconfigured if it cannot be read."""
+    try:
+        return {name: value for name, value in dotenv_values(env_file).items() if value}
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"the file {env_file} cannot be read: {error}") from error
 
 
 def of_kubernetes(name: str, value: str | None) -> bool:
@@ -88,7 +99,10 @@ def of_kubernetes(name: str, value: str | None) -> bool:
 
 
 def other_names(environ: Mapping[str, str]) -> list[OtherName]:
-    """The settings from aliases and files of secrets. Raises Misconfigured if a file cannot be read."""
+    """The settings from aliases and files of secrets.
+
+    Raises Misconfigured if a file cannot be read, or a port is no number.
+    """
     found = [
         OtherName(path, environ[name], (name,))
         for name, path in ALIASES.items()
@@ -101,7 +115,7 @@ def other_names(environ: Mapping[str, str]) -> list[OtherName]:
     found += [
         OtherName(path, _read(f"{name}_FILE", file), (f"{name}_FILE",))
         for name, path in SECRETS.items()
-        if (file := environ.get(f"{name}_FILE")) is not None
+        if (file := environ.get(f"{name}_FILE"))
     ]
     return found
 
@@ -120,7 +134,8 @@ def nested(found: Iterable[OtherName]) -> dict[str, Any]:
 def _qdrant(environ: Mapping[str, str]) -> list[OtherName]:
     address = environ.get("QDRANT_URL")
     if not address and (host := environ.get("QDRANT_HOST")):
-        address = host if "://" in host else f"http://{host}:{environ.get('QDRANT_PORT') or 6333}"
+        port = _number(environ, "QDRANT_PORT", 6333)
+        address = host if "://" in host else f"http://{host}:{port}"
     return _server(environ, "store", address, _ADDRESSES["store"], api_key="QDRANT_API_KEY")
 
 
@@ -129,8 +144,16 @@ def _redis(environ: Mapping[str, str]) -> list[OtherName]:
     if not address and (host := environ.get("REDIS_HOST")):
         password = environ.get("REDIS_PASSWORD")
         user = f":{quote(password, safe='')}@" if password else ""
-        address = f"redis://{user}{host}:{environ.get('REDIS_PORT') or 6379}/{environ.get('REDIS_DB') or 0}"
+        port, database = _number(environ, "REDIS_PORT", 6379), _number(environ, "REDIS_DB", 0)
+        address = f"redis://{user}{host}:{port}/{database}"
     return _server(environ, "cache", address, _ADDRESSES["cache"], prefix="REDIS_PREFIX")
+
+
+def _number(environ: Mapping[str, str], name: str, otherwise: int) -> str:
+    value = environ.get(name) or str(otherwise)
+    if not re.fullmatch(r"[0-9]{1,5}", value):
+        raise Misconfigured(f"{name}: not a number of at most five digits")
+    return value
 
 
 def _server(

@@ -7,6 +7,7 @@ defaults. With nothing set, everything is embedded: one process, all data in the
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_file=".env",
         env_file_encoding="utf-8",
+        env_ignore_empty=True,
         frozen=True,
         extra="ignore",
         allow_inf_nan=False,
@@ -198,14 +200,40 @@ def load_settings(**overrides: Any) -> Settings:  # noqa: ANN401 (a value per se
 
     Raises Misconfigured with one line that names the wrong variable.
     """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    variables = environment()
+    _require_objects(variables)
     try:
-        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
-        raise Misconfigured(f"{_variable(first['loc'])}: {first['msg']}") from error
+        path = _path(first["loc"])
+        alias = None if path[0] in given else _alias(path, variables)
+        source = f" (from {alias})" if alias else ""
+        raise Misconfigured(f"{_variable(path)}{source}: {first['msg']}") from error
     _require_shared_backends(settings)
     _require_effective_security(settings.log)
     return settings
+
+
+def _require_objects(variables: Mapping[str, str]) -> None:
+    """Refuse LORESTREAM_STORE=memory: a part has settings of its own, or is given as one JSON object."""
+    for field, info in Settings.model_fields.items():
+        part = next(_models(info.annotation), None)
+        name = _variable((field,))
+        for given, value in variables.items():
+            if part and given.upper() == name and not _is_object(value):
+                raise Misconfigured(
+                    f"{given}: not a JSON object. It is a group of settings: set each by itself, such as"
+                    f" {_variable((field, next(iter(part.model_fields))))}"
+                )
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _require_shared_backends(settings: Settings) -> None:
@@ -255,14 +283,26 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (any 
         yield from _models(part)
 
 
-def _variable(place: tuple[int | str, ...]) -> str:
+def _path(place: tuple[int | str, ...]) -> tuple[str, ...]:
+    """The path of a setting, of a place in an error of pydantic."""
     parts = [str(part) for part in place]
     # pydantic adds the kind after the name of a part; it is not in the name of the variable.
     if len(parts) > 1 and parts[0] in {"log", "store", "cache"}:
         del parts[1]
     if len(parts) == 1 and parts[0] in IMPLIED_KINDS:
         parts.append("kind")
-    return PREFIX + "__".join(parts).upper()
+    return tuple(parts)
+
+
+def _variable(path: tuple[str, ...]) -> str:
+    return PREFIX + "__".join(path).upper()
+
+
+def _alias(path: tuple[str, ...], variables: Mapping[str, str]) -> str | None:
+    """The variable of another name that gives this setting. None if its own one is set."""
+    if _variable(path) in {name.upper() for name in variables}:
+        return None
+    return next((one.variables[0] for one in other_names(variables) if one.path == path), None)
 
 
 def _has_kind(part: object, kind: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from lorestream.settings.aliases import ALIASES, SECRETS, environment, of_kubernetes
+from lorestream.settings.aliases import ALIASES, SECRETS, environment, from_file, of_kubernetes
 from lorestream.settings.load import PREFIX, Settings, setting_names
 
 PAGE = "docs/differences.md"
@@ -48,8 +48,16 @@ def unknown(names: Iterable[str]) -> list[str]:
     return found
 
 
+def of_clients(env_file: Path = Path(".env")) -> list[str]:
+    """The variables of the command line and of the clients that only the `.env` file has, where nothing reads them."""
+    return sorted(CLIENT & from_file(env_file).keys() - os.environ.keys())
+
+
 def warn_of_unread(env_file: Path = Path(".env")) -> None:
-    """Log one warning for each kind of such variables in the environment or `.env`. Values are never logged."""
+    """Log one warning for each kind of such variables in the environment or `.env`. Values are never logged.
+
+    Raises Misconfigured if the file cannot be read.
+    """
     names = environment(env_file).keys()
     if found := unread(names):
         _log.warning(
@@ -60,6 +68,11 @@ def warn_of_unread(env_file: Path = Path(".env")) -> None:
         _log.warning(
             "these variables have no effect: there are no such settings. Correct or remove them; `lorestream config"
             " show` lists all settings",
+            variables=found,
+        )
+    if found := of_clients(env_file):
+        _log.warning(
+            f"these variables have no effect in {env_file}: set them in the environment of the command line or client",
             variables=found,
         )
     if found := of_services(os.environ):

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from lorestream.cli.setup.settings import effective
 from lorestream.errors import Misconfigured
-from lorestream.settings import ALIASES, load_settings
+from lorestream.settings import ALIASES, load_settings, warn_of_unread
 from lorestream.settings.backends import QdrantStore, RedisCache
 
 
@@ -102,6 +102,73 @@ def test_a_wrong_value_is_one_error_line_with_the_variable(
         load_settings()
     assert str(caught.value).startswith(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["EMBEDDER", "LIMITS", "STORE", "LOG", "CACHE", "SNAPSHOT"])
+@pytest.mark.parametrize("value", ["hash", "[1]", '"a"', "[" * 100_000])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_part_that_is_no_object_is_refused_with_a_setting_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, in_file: bool
+) -> None:
+    if in_file:
+        (tmp_path / ".env").write_text(f"LORESTREAM_{name}='{value}'\n")
+    else:
+        monkeypatch.setenv(f"LORESTREAM_{name}", value)
+    with pytest.raises(Misconfigured, match=rf"^LORESTREAM_{name}: .*LORESTREAM_{name}__[A-Z_]+$"):
+        load_settings()
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_one_error_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"LORESTREAM_TTL_DAYS=3\n# caf\xe9\n")
+    for read in (load_settings, warn_of_unread):
+        with pytest.raises(Misconfigured, match=r"\.env"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("DATA_DIR", "data_dir"),
+        ("SNAPSHOT__DIR", "snapshot_dir"),
+        ("API_KEYS_FILE", "api_keys_file"),
+        ("PLAYER_KEY_FILE", "player_key"),
+        ("EMBEDDER__MODEL", "embedder"),
+        ("TTL_DAYS", "ttl_s"),
+        ("LIMITS", "limits"),
+        ("STORE__URL", "store"),
+    ],
+)
+def test_an_empty_variable_counts_as_not_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, setting: str
+) -> None:
+    """As `${NAME:-}` in a compose file makes it."""
+    unset, shown = getattr(load_settings(), setting), origins()
+    monkeypatch.setenv(f"LORESTREAM_{name}", "")
+    assert getattr(load_settings(), setting) == unset
+    assert origins() == shown
+    monkeypatch.delenv(f"LORESTREAM_{name}")
+    (tmp_path / ".env").write_text(f"LORESTREAM_{name}=\n")
+    assert getattr(load_settings(), setting) == unset
+    assert origins() == shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"MEMORY_TTL_DAYS": "x"}, r"LORESTREAM_TTL_DAYS \(from MEMORY_TTL_DAYS\): "),
+        ({"EMBEDDING_DIM": "x"}, r"LORESTREAM_EMBEDDER__DIM \(from EMBEDDING_DIM\): "),
+        ({"QDRANT_URL": "q:6333"}, r"LORESTREAM_STORE__URL \(from QDRANT_URL\): "),
+        ({"QDRANT_HOST": "h", "QDRANT_PORT": "abc"}, "QDRANT_PORT: "),
+        ({"REDIS_HOST": "h", "REDIS_PORT": "abc"}, "REDIS_PORT: "),
+        ({"MEMORY_TTL_DAYS": "3", "LORESTREAM_TTL_DAYS": "x"}, "LORESTREAM_TTL_DAYS: "),
+    ],
+)
+def test_an_error_names_the_variable_that_was_set(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    set_variables(monkeypatch, **variables)
+    with pytest.raises(Misconfigured, match=rf"^{named}"):
+        load_settings()
 
 
 @pytest.mark.parametrize(

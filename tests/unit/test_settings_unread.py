@@ -79,6 +79,18 @@ def test_unknown_settings_are_named_in_one_warning_with_the_name_that_was_meant(
     assert "secret" not in str(line)
 
 
+def test_variables_of_clients_are_named_where_only_the_dotenv_file_has_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / ".env").write_text("LORESTREAM_URL=http://a\nLORESTREAM_API_KEY=secret\n")
+    monkeypatch.setenv("LORESTREAM_URL", "http://b")
+    with capture_logs() as lines:
+        warn_of_unread(tmp_path / ".env")
+    (line,) = lines
+    assert line["variables"] == ["LORESTREAM_API_KEY"]
+    assert "secret" not in str(line)
+
+
 def test_no_setting_is_unknown():
     """Those of the documentation and of the deployment files included."""
     root = Path(__file__).parents[2]

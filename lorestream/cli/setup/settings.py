@@ -16,7 +16,7 @@ from lorestream.cli import options, terminal
 from lorestream.settings import Settings, load_settings
 from lorestream.settings.aliases import environment, of_kubernetes, other_names
 from lorestream.settings.load import IMPLIED_KINDS
-from lorestream.settings.unread import unknown
+from lorestream.settings.unread import of_clients, unknown
 
 _CLIENT = {"LORESTREAM_URL": options.LOCAL, "LORESTREAM_QUERY_URL": None, "LORESTREAM_API_KEY": None}
 _SECRETS = {"LORESTREAM_API_KEY"}
@@ -40,12 +40,14 @@ class Setting:
 def show(*, as_json: bool) -> None:
     """Print all settings: those of the services, then those of the command line. Raises Misconfigured.
 
-    A note names the variables with the prefix LORESTREAM_ that are no settings.
+    Notes name the variables with the prefix LORESTREAM_ that have no effect.
     """
     if mistaken := unknown(environment(Path(".env"))):
         terminal.print_note(
             f"these variables have no effect, there are no such settings: {', '.join(mistaken)}"
         )
+    if ignored := of_clients():
+        terminal.print_note(f"these variables have no effect in .env: {', '.join(ignored)}")
     found = [*effective(os.environ), *_client_settings(os.environ)]
     if as_json:
         terminal.print_json({"settings": found})
@@ -63,7 +65,7 @@ def effective(environ: Mapping[str, str], used: Settings | None = None) -> list[
     given = dict(_leaves(loaded.model_dump(), ()))
     from_file = {name.upper(): text or "" for name, text in DotEnvSettingsSource(Settings).env_vars.items()}
     origins = _Origins(
-        {name.upper(): text for name, text in environ.items() if not of_kubernetes(name, text)},
+        {name.upper(): text for name, text in environ.items() if text and not of_kubernetes(name, text)},
         from_file,
         distributed=loaded.distributed,
     )
@@ -135,10 +137,10 @@ def _variable_with(path: tuple[str, ...], given: Mapping[str, str]) -> str | Non
 
 def _client_settings(environ: Mapping[str, str]) -> Iterator[Setting]:
     for name, default in _CLIENT.items():
-        if name in environ:
+        if environ.get(name):
             value = HIDDEN if name in _SECRETS else _without_secrets(environ[name])
             yield Setting(name, value, f"environment {name}")
-        elif name in _SECRETS and f"{name}_FILE" in environ:
+        elif name in _SECRETS and environ.get(f"{name}_FILE"):
             yield Setting(name, HIDDEN, f"environment {name}_FILE")
         else:
             yield Setting(name, default, "default")
