@@ -22,6 +22,7 @@ from lorestream.http.request import ApiRequest, ApiResponse, found_response, jso
 from lorestream.identity import Pseudonyms
 from lorestream.memories import SubjectKind
 from lorestream.ports import ErasureLedger, EventLog, WatermarkReader
+from lorestream.ports.log import DEAD_LETTER_RETENTION_S
 from producers import examples
 from producers.log_writer import WRITE_TIMEOUT_S, LogWriter, write_timeout
 from producers.schemas import (
@@ -40,8 +41,6 @@ from producers.schemas import (
     NoParams,
     PlayerPath,
 )
-
-DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 
 _IDEMPOTENT = (
     "It may be repeated, and is accepted for what does not exist. Once it is processed (`token`), no read shows the"

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
+DEAD_LETTER_RETENTION_S = 14 * 86_400.0
+"""How long a dead letter is kept. It begins when the record failed, so at the latest at the end of the log's retention."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -228,7 +231,7 @@ class EventLog(Protocol):
     async def append_dead_letters(self, dead_letters: Sequence[DeadLetter]) -> None:
         """Store dead letters durably, with the raw records. One per record: later ones of the same record are ignored.
 
-        A record whose dead letter was resolved does not get a new one. Raises Unavailable.
+        A record whose dead letter was resolved does not get a new one (see `resolve_dead_letters`). Raises Unavailable.
         """
         ...
 
@@ -242,7 +245,7 @@ class EventLog(Protocol):
     async def resolve_dead_letters(self, record_ids: Collection[RecordId], resolution: Resolution) -> None:
         """Remove the dead letters of these records from `dead_letters`, durably. Raises Unavailable.
 
-        Also for records that have none yet: one that is added later is not shown either, as long as dead letters are
-        kept (14 days).
+        Also for records that have none yet: one that is added later is not shown either, at least for
+        `DEAD_LETTER_RETENTION_S`.
         """
         ...

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from lorestream.adapters.sqlite.database import Database
-from lorestream.adapters.sqlite.log import DEAD_LETTER_RETENTION_S, SqliteLog
+from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.errors import Overloaded, Unavailable
-from lorestream.ports import DeadLetter, NewRecord, OnLost
+from lorestream.ports import DeadLetter, NewRecord, OnLost, Resolution
+from lorestream.ports.log import DEAD_LETTER_RETENTION_S
 from tests.parts import read_dead_letters
 
 DAY_S = 86_400.0
@@ -384,6 +385,24 @@ async def test_dead_letters_have_a_retention_of_their_own(log: SqliteLog, clock:
     clock.time += 1
     await log.trim()
     assert await read_dead_letters(log) == []
+
+
+async def test_a_resolved_dead_letter_does_not_come_back_while_a_replay_can_read_its_record(
+    log: SqliteLog, database: Database, clock: SetClock
+) -> None:
+    await log.append([NewRecord(b"key", b"\xff", {"schema": b"9"})])
+    (broken,) = await log.read("indexer", limit=1, wait_s=0)
+    dead_letter = DeadLetter(broken, "undecodable", "bad byte")
+    await log.append_dead_letters([dead_letter])
+    await log.resolve_dead_letters([(broken.partition, broken.offset)], Resolution.DROPPED)
+    for _ in range(2):
+        clock.time += 20 * DAY_S
+        await log.trim()
+        await log.append_dead_letters([dead_letter])
+        assert await read_dead_letters(log) == []
+    clock.time += 5 * DAY_S
+    await log.trim()
+    assert await database.read(lambda file: file.execute("SELECT * FROM settled_letters").fetchall()) == []
 
 
 # --- kill -9 ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from lorestream.errors import Misconfigured
+from lorestream.ports.log import DEAD_LETTER_RETENTION_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -23,7 +24,6 @@ _log = structlog.get_logger("lorestream.kafka")
 
 MAX_RECORD_BYTES = 1024 * 1024
 """Limit of one batch, compressed (`max.message.bytes`). A record in it has at most `events.MAX_VALUE_BYTES`."""
-DEAD_LETTER_RETENTION_S = 14 * 86_400.0
 UNLIMITED_RETENTION_MS = -1
 
 _EXACT = ("cleanup.policy", "retention.ms")

@@ -13,7 +13,7 @@ from lorestream.adapters.sqlite import segments
 from lorestream.adapters.sqlite.group_commit import GroupCommit
 from lorestream.adapters.sqlite.segments import PARTITION
 from lorestream.adapters.sqlite.subscription import UNLIMITED, GroupReads, SqliteReader, SqliteSubscription
-from lorestream.ports.log import ignore_lost
+from lorestream.ports.log import DEAD_LETTER_RETENTION_S, ignore_lost
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
         Resolution,
         StoredDeadLetter,
     )
-
-DEAD_LETTER_RETENTION_S = 14 * 86_400.0
-"""How long a dead letter is kept."""
 
 _DEAD_LETTERS_PER_PAGE = 64
 
@@ -238,9 +235,10 @@ class SqliteLog:
             )
             records, more = await self._database.write(step)
             deleted += records
-        dead_letters = await self._database.write(
-            partial(segments.trim_dead_letters, before=now - DEAD_LETTER_RETENTION_S)
-        )
+        before = now - DEAD_LETTER_RETENTION_S
+        # A replay reads a record again as long as the log has it, and must not add its dead letter again.
+        step = partial(segments.trim_dead_letters, before=before, resolved_before=before - self._retention_s)
+        dead_letters = await self._database.write(step)
         if deleted or dead_letters:
             await self._database.compact()
         return deleted

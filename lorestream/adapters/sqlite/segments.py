@@ -234,10 +234,10 @@ def resolve_dead_letters(
     return connection.executemany(delete, record_ids).rowcount
 
 
-def trim_dead_letters(connection: sqlite3.Connection, before: float) -> int:
-    """Delete the dead letters, and the notes on resolved ones, from before the Unix time `before`.
+def trim_dead_letters(connection: sqlite3.Connection, before: float, resolved_before: float) -> int:
+    """Delete the dead letters from before the Unix time `before`, and the notes on those resolved before `resolved_before`.
 
     Returns how many dead letters were deleted.
     """
-    connection.execute("DELETE FROM settled_letters WHERE settled_at < ?", (before,))
+    connection.execute("DELETE FROM settled_letters WHERE settled_at < ?", (resolved_before,))
     return connection.execute("DELETE FROM dead_letters WHERE failed_at < ?", (before,)).rowcount
