@@ -99,7 +99,9 @@ class Delivery:
                     return
             except Unavailable as error:
                 _log.warning(
-                    "a webhook waits: the log cannot be read", error=str(error), webhook=self._webhook.id
+                    "a webhook waits until its memories can be read",
+                    error=str(error),
+                    webhook=self._webhook.id,
                 )
                 await asyncio.sleep(_RETRY_DELAY_S)
             else:
@@ -150,7 +152,6 @@ class Delivery:
         set_aside = error.gone or now - since >= SET_ASIDE_AFTER_S
         self._progress = replace(self._progress, failing_since=since, last_error=str(error), failed=set_aside)
         self._shared.results.labels("set_aside" if set_aside else "failed").inc()
-        await self._note()
         if set_aside:
             _log.warning(
                 "a webhook was set aside and gets nothing more: repair its receiver, then `lorestream hooks resume`",
@@ -158,6 +159,11 @@ class Delivery:
                 tenant=self._webhook.tenant,
                 error=str(error),
             )
+        await self._note()
+        if set_aside:
+            while self._noted != self._progress:  # until it is stored, the webhook counts as one to send to
+                await asyncio.sleep(_RETRY_DELAY_S)
+                await self._note()
             return False
         await asyncio.sleep(self._backoff_s * random.uniform(0.5, 1.0))  # noqa: S311
         self._backoff_s = min(2 * self._backoff_s, MAX_BACKOFF_S)

@@ -17,15 +17,16 @@ import msgspec
 import pytest
 
 from lorestream import events, ports
+from lorestream.adapters.sqlite.webhooks import SqliteWebhooks
 from lorestream.adapters.webhooks import post
 from lorestream.adapters.webhooks.addresses import AllowedAddresses
 from lorestream.adapters.webhooks.post import HttpWebhookPost
-from lorestream.errors import InvalidRequest
+from lorestream.errors import InvalidRequest, Unavailable
 from lorestream.memories import Erasure, SubjectKind
 from lorestream.push import delivery, senders
 from lorestream.push.feed import Feed
 from lorestream.push.senders import Senders
-from lorestream.webhooks import DeliveryFailed
+from lorestream.webhooks import DeliveryFailed, WebhookProgress
 from lorestream.wiring import Runtime
 from lorestream.wiring.feeds import feed_over
 from lorestream.wiring.webhooks import sending
@@ -177,6 +178,31 @@ async def test_a_webhook_that_fails_for_a_day_is_set_aside_and_resumed_where_it_
                 )
                 == 2
             )
+
+
+async def test_a_webhook_is_set_aside_at_once_although_the_ledger_cannot_store_it(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_RETRY_DELAY_S", 0.02)
+    refused = 0
+
+    async def note(self: SqliteWebhooks, progress: WebhookProgress) -> None:
+        nonlocal refused
+        if progress.failed and refused < 5:
+            refused += 1
+            raise Unavailable("the disk is full")
+        await stored(self, progress)
+
+    stored = SqliteWebhooks.note
+    monkeypatch.setattr(SqliteWebhooks, "note", note)
+    async with system(tmp_path) as (runtime, desk, _):
+        await desk.create("default", WebhookBody(receiver.url))
+        receiver.statuses = [410] * 1000
+        await write(runtime, "unwanted")
+        async with asyncio.timeout(60):
+            while await state_of(desk) != "failed":
+                await asyncio.sleep(0.01)
+    assert (refused, len(receiver.requests)) == (5, 1)
 
 
 async def test_a_tenant_has_a_bounded_number_of_webhooks_and_sees_its_own(tmp_path: Path) -> None:
