@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Webhooks(Protocol):
-    """All webhooks, kept for ever, and in the memory of every process that lists or sends them."""
+    """All webhooks, kept until they are removed, and in the memory of every process that lists or sends them."""
 
     def all(self) -> Sequence[WebhookState]:
         """Those that are not removed, as far as this process knows. Answers from memory; does not block or raise."""
@@ -28,7 +28,7 @@ class Webhooks(Protocol):
         ...
 
     async def note(self, progress: WebhookProgress) -> None:
-        """Store the progress of a webhook durably. Raises Unavailable."""
+        """Store the progress of a webhook durably, unless it is removed. Raises Unavailable."""
         ...
 
 

@@ -40,12 +40,14 @@ class Senders:
         self._partitions = partitions
         self._running: dict[str, tuple[Webhook, Delivery, asyncio.Task[None]]] = {}
         self._not_before: dict[str, float] = {}
+        """When a delivery that has ended unexpectedly may be started again, in loop time."""
 
     async def run(self) -> None:
         """Work until cancelled."""
         try:
             while True:
                 wanted = await self._wanted()
+                self._not_before = {one: at for one, at in self._not_before.items() if one in wanted}
                 await self._stop_unwanted(wanted)
                 self._start_missing(wanted)
                 lags = (delivery.lag for _, delivery, _ in self._running.values())
@@ -91,8 +93,8 @@ class Senders:
 
     def _report(self, webhook: Webhook, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        self._not_before[webhook.id] = asyncio.get_running_loop().time() + (RETRY_DELAY_S if error else 0)
         if error is not None:
+            self._not_before[webhook.id] = asyncio.get_running_loop().time() + RETRY_DELAY_S
             _log.error(
                 "the delivery to a webhook ended unexpectedly, it is started again",
                 webhook=webhook.id,

@@ -237,5 +237,8 @@ async def test_the_last_entry_of_a_webhook_and_of_its_progress_counts_also_after
         assert (state.webhook, state.position, state.failed) == (resumed, (9,), False)
         await ledger.webhooks.put(replace_struct(webhook, removed=True))
         assert await ledger.webhooks.of_tenant("default") == []
+        await ledger.webhooks.note(replace_struct(first, position=(10,)))  # its sender has not stopped yet
+        assert not [one for one in vars(ledger.webhooks._known).values() if "w" in one]
     async with ledger_opener() as ledger:
+        assert not [one for one in vars(ledger.webhooks._known).values() if "w" in one]
         assert [state.webhook.id for state in ledger.webhooks.all()] == ["other"]

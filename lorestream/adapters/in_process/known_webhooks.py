@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class KnownWebhooks:
-    """Of each webhook and of each progress the last one that was applied counts."""
+    """Of each webhook and of each progress the last one that was applied counts. A removed webhook is forgotten."""
 
     def __init__(self) -> None:
         self._webhooks: dict[str, Webhook] = {}
@@ -19,18 +19,21 @@ class KnownWebhooks:
 
     def apply(self, entry: Webhook | WebhookProgress) -> None:
         """Take an entry into account that is stored."""
-        if isinstance(entry, Webhook):
+        if not isinstance(entry, Webhook):
+            self._progress[entry.id] = entry
+        elif not entry.removed:
             self._webhooks[entry.id] = entry
         else:
-            self._progress[entry.id] = entry
+            self._webhooks.pop(entry.id, None)
+            self._progress.pop(entry.id, None)
+
+    def has(self, webhook_id: str) -> bool:
+        """Whether there is such a webhook that is not removed."""
+        return webhook_id in self._webhooks
 
     def all(self) -> Sequence[WebhookState]:
         """Those that are not removed."""
-        return [
-            WebhookState(one, self._progress.get(one.id))
-            for one in self._webhooks.values()
-            if not one.removed
-        ]
+        return [WebhookState(one, self._progress.get(one.id)) for one in self._webhooks.values()]
 
     def of_tenant(self, tenant: str) -> Sequence[WebhookState]:
         """Those of a tenant, the oldest first."""

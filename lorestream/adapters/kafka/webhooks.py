@@ -56,8 +56,9 @@ class KafkaWebhooks:
         await self._append([_record("webhook", webhook)])
 
     async def note(self, progress: WebhookProgress) -> None:
-        """Store the progress of a webhook durably. Raises Unavailable."""
-        await self._append([_record("webhook_progress", progress)])
+        """Store the progress of a webhook durably, unless it is removed. Raises Unavailable."""
+        if self._known.has(progress.id):
+            await self._append([_record("webhook_progress", progress)])
 
 
 def entry_of(key: bytes, value: bytes | None) -> Webhook | WebhookProgress | None:

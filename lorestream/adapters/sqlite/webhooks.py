@@ -46,23 +46,30 @@ class SqliteWebhooks:
         return self._known.of_tenant(tenant)
 
     async def put(self, webhook: Webhook) -> None:
-        """Store a webhook durably. Raises Unavailable."""
-        await self._database.write(partial(_store, kind="webhook", entry=webhook))
+        """Store a webhook durably; a removed one is deleted. Raises Unavailable."""
+        step = partial(_delete, webhook_id=webhook.id) if webhook.removed else partial(_store, entry=webhook)
+        await self._database.write(step)
         self._known.apply(webhook)
 
     async def note(self, progress: WebhookProgress) -> None:
-        """Store the progress of a webhook durably. Raises Unavailable."""
-        await self._database.write(partial(_store, kind="progress", entry=progress))
-        self._known.apply(progress)
+        """Store the progress of a webhook durably, unless it is removed. Raises Unavailable."""
+        if self._known.has(progress.id):
+            await self._database.write(partial(_store, entry=progress))
+            self._known.apply(progress)
 
 
 def _load(connection: sqlite3.Connection) -> list[Webhook | WebhookProgress]:
-    rows = connection.execute("SELECT kind, body FROM webhooks")
+    rows = connection.execute("SELECT kind, body FROM webhooks ORDER BY kind")  # progress comes first
     return [msgspec.json.decode(body, type=_KINDS[kind]) for kind, body in rows]
 
 
-def _store(connection: sqlite3.Connection, kind: str, entry: Webhook | WebhookProgress) -> None:
+def _store(connection: sqlite3.Connection, entry: Webhook | WebhookProgress) -> None:
+    kind = "webhook" if isinstance(entry, Webhook) else "progress"
     connection.execute(
         "INSERT INTO webhooks VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
         (entry.id, kind, _encoder.encode(entry)),
     )
+
+
+def _delete(connection: sqlite3.Connection, webhook_id: str) -> None:
+    connection.execute("DELETE FROM webhooks WHERE id = ?", (webhook_id,))
