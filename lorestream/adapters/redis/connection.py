@@ -62,6 +62,12 @@ class MultiplexedConnection:
             protocol = await self._reconnect()
         return await protocol.send(packed, before)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no command waits for a reply, nor for the connection."""
+        opening = self._opening is not None and not self._opening.done()
+        return not opening and (self._protocol is None or not self._protocol.waiting)
+
     async def close(self) -> None:
         """Close the connection. Commands without a reply fail."""
         if self._opening is not None and not self._opening.done():
@@ -127,6 +133,11 @@ class _RedisProtocol(asyncio.Protocol):
             self._loop.call_soon(self._write)
         self._outgoing.append(packed)
         return reply
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a command has no reply yet."""
+        return bool(self._pending)
 
     def fail(self, error: Exception) -> None:
         """Close the connection and fail all pending commands with `error`."""

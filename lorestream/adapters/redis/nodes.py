@@ -134,7 +134,14 @@ class Nodes:
                 continue
             self._slots = sorted(_Slots(first, self._reached(primary)) for first, _, primary, *_ in reply)
             self._stale = False
+            await self._close_former()
             return
+
+    async def _close_former(self) -> None:
+        """Close the idle connections to nodes that have no slots any more: the pods of a cluster get new addresses."""
+        for former in self._connections.keys() - {one.address for one in self._slots}:
+            if self._connections[former].idle:
+                await self._connections.pop(former).close()
 
     def _reached(self, primary: Sequence[Any]) -> Address:
         """The address of a node in the reply to CLUSTER SLOTS; its host may be empty: the one that was asked."""

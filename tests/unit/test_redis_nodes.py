@@ -1,0 +1,72 @@
+"""Connections to Redis, over a server of the test: its addresses change, its replies are late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hiredis import Reader
+from redis.asyncio.connection import BlockingConnectionPool
+
+from lorestream.adapters.redis.nodes import Nodes
+
+Answer = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[int]:
+    """The port of a server that calls `answer` with each command."""
+
+    async def serve(commands: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parser = Reader()
+        while data := await commands.read(65_536):
+            parser.feed(data)
+            while (command := parser.gets()) is not False:
+                await answer(command, writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def pool(port: int) -> Any:
+    return BlockingConnectionPool.from_url(f"redis://127.0.0.1:{port}")
+
+
+async def test_a_node_that_has_gone_is_closed_unless_a_command_waits_there() -> None:
+    shown: list[int] = []
+    held = asyncio.Event()
+
+    async def answer(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if command[:2] == [b"CLUSTER", b"SLOTS"]:
+            slots = b"*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % shown[0]
+            writer.write(b"*1\r\n" + slots)
+            return
+        if command[1] == b"held":
+            await held.wait()
+        writer.write(b"+OK\r\n")
+
+    async with serving(answer) as first, serving(answer) as second:
+        nodes = Nodes(pool(first), 60.0)
+        try:
+            shown[:] = [first]
+            await nodes.load()
+            await nodes.command("GET", "one")
+            waiting = asyncio.ensure_future(nodes.command("GET", "held"))
+            while nodes._connections["127.0.0.1", first].idle:
+                await asyncio.sleep(0)
+            shown[:] = [second]
+            await nodes.load()
+            await nodes.command("GET", "one")
+            assert {port for _, port in nodes._connections} == {first, second}
+            held.set()
+            assert await waiting == b"OK"
+            former = nodes._connections["127.0.0.1", first]
+            await nodes.load()
+            assert [port for _, port in nodes._connections] == [second]
+            assert former._protocol is not None
+            assert former._protocol.closed
+        finally:
+            await nodes.close()
