@@ -186,6 +186,11 @@ async def test_a_server_says_when_to_come_again(server: EmbeddingServer) -> None
         assert own_time() - began < 10
         assert caught.value.retry_after_ms == 60_000
 
+        server.faults.append(lambda _: refusal(429, Retry_After="9" * 400))
+        with pytest.raises(Unavailable) as caught:
+            await embedder.embed(["ford"])
+        assert caught.value.retry_after_ms == 3_600_000
+
 
 async def test_a_server_that_hangs_is_given_up(server: EmbeddingServer) -> None:
     async def hang(_: Rows) -> Response:

@@ -218,14 +218,15 @@ async def test_a_key_changed_on_the_server_is_an_outage_until_it_matches(tmp_pat
             assert sorted(await names(store)) == ["m", "n"]
 
 
-async def test_retry_after_of_a_rate_limiting_server(tmp_path):
+@pytest.mark.parametrize(("seconds", "milliseconds"), [("7", 7000), ("9" * 5000, 3_600_000)])
+async def test_retry_after_of_a_rate_limiting_server(tmp_path, seconds, milliseconds):
     async with scripted(tmp_path) as (service, qdrant), qdrant.store() as store:
         service.faults = itertools.repeat(
-            RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "slowly", (("retry-after", "7"),))
+            RequestError(grpc.StatusCode.RESOURCE_EXHAUSTED, "slowly", (("retry-after", seconds),))
         )
         with pytest.raises(Unavailable) as failed:
             await put(store, memory())
-        assert failed.value.retry_after_ms == 7000
+        assert failed.value.retry_after_ms == milliseconds
 
 
 @pytest.mark.parametrize("status", ["Acknowledged", "WaitTimeout", "ClockRejected"])

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from hiredis import Reader
 from redis.asyncio.connection import BlockingConnectionPool
 
+from lorestream.adapters.redis.connection import MultiplexedConnection
 from lorestream.adapters.redis.nodes import Nodes
 
 Answer = Callable[[list[bytes], asyncio.StreamWriter], Awaitable[None]]
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[int]:
     """The port of a server that calls `answer` with each command."""
+    served: list[asyncio.Task[None]] = []
 
     async def serve(commands: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         parser = Reader()
-        while data := await commands.read(65_536):
-            parser.feed(data)
-            while (command := parser.gets()) is not False:
-                await answer(command, writer)
+        with contextlib.suppress(ConnectionError):
+            while data := await commands.read(65_536):
+                parser.feed(data)
+                while (command := parser.gets()) is not False:
+                    await answer(command, writer)
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+    def accept(commands: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.ensure_future(serve(commands, writer)))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
+    await asyncio.gather(*served)
 
 
 def pool(port: int) -> Any:
@@ -70,3 +80,32 @@ async def test_a_node_that_has_gone_is_closed_unless_a_command_waits_there() -> 
             assert former._protocol.closed
         finally:
             await nodes.close()
+
+
+async def test_a_connection_that_is_lost_late_leaves_only_the_rest_of_the_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    real, ahead, received = loop.time, 0.0, 0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+
+    async def answer(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        nonlocal ahead, received
+        if command == [b"PING"]:
+            writer.write(b"+PONG\r\n")
+            return
+        received += 1
+        if received == 1:
+            ahead += 59.9
+            writer.close()
+
+    async with serving(answer) as port:
+        connection = MultiplexedConnection(pool(port), 60.0)
+        try:
+            await connection.command("PING")
+            began = loop.time()
+            with pytest.raises(TimeoutError):
+                await connection.command("GET", "one")
+            assert loop.time() - began < 90
+        finally:
+            await connection.close()

@@ -27,6 +27,8 @@ SETTING = "LORESTREAM_EMBEDDER__URL"
 _RETRYABLE_STATUS = {408, 425, 429}
 _SETTING_BY_STATUS = {401: "__API_KEY", 403: "__API_KEY", 404: "__URL and __MODEL", 405: "__URL"}
 _SERVER_ERROR = 500
+_MAX_RETRY_AFTER_S = 3600.0
+"""A longer pause is not asked for, whatever the server says: a number of hundreds of digits is infinite."""
 
 
 class _Embedding(msgspec.Struct):
@@ -170,9 +172,10 @@ def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        if value.isdecimal():
-            return float(value)
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        after_s = (
+            float(value) if value.isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
+        )
+        return min(max(0.0, after_s), _MAX_RETRY_AFTER_S)
     except ValueError:
         return None
 

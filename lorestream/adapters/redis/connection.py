@@ -52,15 +52,16 @@ class MultiplexedConnection:
         return await self._send(pack_command(cast("Any", command)), before=pack_command(("ASKING",)))
 
     async def _send(self, packed: bytes, before: bytes | None = None) -> Any:  # noqa: ANN401
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
         protocol = self._protocol
         if protocol is not None and not protocol.closed:
             try:
                 return await protocol.send(packed, before)
             except RedisConnectionError:
                 pass  # Redis may have closed it while it was idle: try once more, on a new connection
-        async with asyncio.timeout(self._timeout_s):
+        async with asyncio.timeout_at(deadline):
             protocol = await self._reconnect()
-        return await protocol.send(packed, before)
+            return await protocol.send(packed, before)
 
     @property
     def idle(self) -> bool:

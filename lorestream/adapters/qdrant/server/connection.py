@@ -40,6 +40,7 @@ _BAD_REQUEST = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED}
 
 _MAX_DETAILS_CHARS = 500
 _DEFAULT_RETRY_MS = 1000
+_MAX_RETRY_S = 3600.0
 
 Response = TypeVar("Response", bound="Message")
 
@@ -157,7 +158,7 @@ def _retry_after_ms(error: grpc.aio.AioRpcError) -> int:
     """The pause that a rate-limiting server requests, else the default."""
     for key, value in error.trailing_metadata() or ():
         if key == "retry-after" and isinstance(value, str) and value.isdecimal():
-            return int(value) * 1000
+            return round(min(float(value), _MAX_RETRY_S) * 1000)  # a number of any length
     return _DEFAULT_RETRY_MS
 
 
