@@ -43,6 +43,15 @@ _RETRY_DELAY_S = 1.0
 _log = structlog.get_logger("lorestream.push")
 
 
+async def check_deleted(log: EventLog, partition: int, end: int) -> None:
+    """Return if retention has deleted all records below `end`. Raises Unavailable if not: then reading is stuck."""
+    oldest = await log.offsets_for_time(0.0)
+    if partition in oldest and oldest[partition][0] < end:
+        raise Unavailable(
+            f"no records of partition {partition} arrive, although the log has some: reading begins anew"
+        )
+
+
 class Receiver:
     """What waits for one receiver: `waiting`, from the positions `since` on."""
 
@@ -232,9 +241,8 @@ class Feed:
                 self._pass_on(await self.findable.memories(records, self._has_agent, self._is_wanted))
                 self.positions[partition] = records[-1].offset + 1
             elif end > self.positions[partition]:
-                raise Unavailable(
-                    f"no records of partition {partition} arrive, although the log has some: reading begins anew"
-                )
+                await check_deleted(self.log, partition, end)
+                self._claimed[partition] = self.positions[partition] = end
 
     async def _finished(self, records: Sequence[Record]) -> None:
         last = records[-1]

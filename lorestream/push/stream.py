@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Self
 
 from lorestream.errors import InvalidToken, Unavailable
+from lorestream.push.feed import check_deleted
 from lorestream.push.findable import Item
 
 if TYPE_CHECKING:
@@ -151,10 +152,8 @@ class MemoryStream:
         """The memories of the next records below `end`, the position behind these, and the number of records read."""
         records = await reader.read(partition, limit=_READ_LIMIT, wait_s=_READ_WAIT_S)
         if not records:
-            oldest = await self._feed.log.offsets_for_time(0.0)
-            if partition in oldest and oldest[partition][0] < end:
-                raise Unavailable(f"no records of partition {partition} arrive, although the log has some")
-            return [], end, 0  # retention has deleted all of them
+            await check_deleted(self._feed.log, partition, end)
+            return [], end, 0
         below = [record for record in records if record.offset < end]
         found = await self._feed.findable.memories(below, self._has_agent, self._selection.admits)
         return found, min(end, records[-1].offset + 1), len(records)

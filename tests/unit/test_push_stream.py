@@ -17,7 +17,7 @@ from lorestream.adapters.kafka.connection import KafkaConnection
 from lorestream.adapters.kafka.log import KafkaLog
 from lorestream.errors import InvalidToken, Overloaded
 from lorestream.events import Delete, Put
-from lorestream.ports import EventLog
+from lorestream.ports import EventLog, Record
 from lorestream.push import feed as feeds
 from lorestream.push.feed import Feed
 from lorestream.push.findable import Findable
@@ -147,6 +147,38 @@ async def test_a_receiver_that_is_too_slow_reads_from_the_log_and_misses_nothing
         assert len(feed._receivers) == 0  # both were too slow at some time, and nothing waits for them
         assert feed._waiting == 0
         assert await taken(stream, 20) == [str(number) for number in range(20)]
+
+
+async def test_records_that_retention_has_deleted_are_passed_and_those_that_do_not_arrive_are_not() -> None:
+    class Log:
+        oldest: Mapping[int, tuple[int, float]]
+
+        async def end(self) -> Mapping[int, int]:
+            return {0: 5}
+
+        async def offsets_for_time(self, _at: float) -> Mapping[int, tuple[int, float]]:
+            return self.oldest
+
+        @contextlib.asynccontextmanager
+        async def reader(self, _positions: Mapping[int, int]) -> AsyncIterator[Log]:
+            yield self
+
+        async def read(self, *_: object, **__: object) -> list[Record]:
+            await asyncio.sleep(0.001)
+            return []
+
+        async def finished(self) -> Mapping[int, int]:
+            return {0: 2}
+
+    log: Any = Log()
+    findable: Any = None
+    for oldest, problem in (({0: (3, 0.0)}, "no records of partition 0 arrive"), ({}, None)):
+        log.oldest = oldest
+        async with Feed.open(log, log, findable) as feed, feed.held(), asyncio.timeout(60):
+            while feed.positions != {0: 5} and feed._problem is None:
+                await asyncio.sleep(0.001)
+            assert (feed._problem or "").startswith(problem or "")
+            assert (feed._problem is None) == (problem is None)
 
 
 async def test_idle_streams_share_one_reader_and_are_bounded(
