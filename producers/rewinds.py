@@ -6,8 +6,9 @@ so that it can be undone.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import msgspec
@@ -53,6 +54,8 @@ class Rewinds:
 
     ledger: RewindLedger
     log_writer: LogWriter
+    _naming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    """Held from the look-up of a name until its rewind is written: of two requests the second one finds it."""
 
     async def begin(
         self, tenant: str, server: str, to: float, *, name: str | None = None, by: str = ""
@@ -61,18 +64,19 @@ class Rewinds:
 
         A server that is not known, or has no such memories, changes nothing. `name`: the caller's id of the rewind, which
         makes a repeated call the same rewind. Raises InvalidRequest for a time that has not come yet, and for the name of
-        another rewind.
+        another rewind, or of one that was undone.
         """
-        rewind_id = str(uuid.uuid4())
-        if name is not None:
-            rewind_id = str(uuid.uuid5(_NAMESPACE, msgspec.json.encode([tenant, name]).decode()))
-            if (known := await self._of(tenant, rewind_id)) is not None:
-                if (known.rewind.server, known.rewind.to) != (server, to):
-                    raise InvalidRequest("id: it names another rewind, give each its own", path="id")
-                return await self._write(known.rewind, by)
-        accepted_at = self.log_writer.next_accepted_at()
-        check_time(to, accepted_at)
-        return await self._write(Rewind(rewind_id, tenant, server, to, accepted_at), by)
+        if name is None:
+            return await self._write(self._new(str(uuid.uuid4()), tenant, server, to), by)
+        rewind_id = str(uuid.uuid5(_NAMESPACE, msgspec.json.encode([tenant, name]).decode()))
+        async with write_timeout(WRITE_TIMEOUT_S, "the log"), self._naming:
+            if (known := await self._of(tenant, rewind_id)) is None:
+                return await self._write(self._new(rewind_id, tenant, server, to), by)
+            if (known.rewind.server, known.rewind.to) != (server, to):
+                raise InvalidRequest("id: it names another rewind, give each its own", path="id")
+            if known.rewind.undone_at is not None:
+                raise InvalidRequest("id: its rewind was undone, give another one its own", path="id")
+            return await self._write(known.rewind, by)
 
     async def undo(self, tenant: str, rewind_id: str, *, by: str = "") -> RewindReceipt | None:
         """Undo a rewind: what no other rewind hides is shown again. May be repeated; None if the tenant has no such rewind."""
@@ -90,6 +94,11 @@ class Rewinds:
     async def newest(self, tenant: str, limit: int) -> RewindList:
         """The tenant's newest rewinds."""
         return RewindList([_view(state) for state in (await self.ledger.states(tenant))[:limit]])
+
+    def _new(self, rewind_id: str, tenant: str, server: str, to: float) -> Rewind:
+        accepted_at = self.log_writer.next_accepted_at()
+        check_time(to, accepted_at)
+        return Rewind(rewind_id, tenant, server, to, accepted_at)
 
     async def _of(self, tenant: str, rewind_id: str) -> RewindState | None:
         state = await self.ledger.state(rewind_id)

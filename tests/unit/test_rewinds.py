@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -168,8 +169,12 @@ async def test_an_indexer_applies_what_its_ledger_learns_of_without_the_record(u
 async def test_a_repeated_request_makes_no_second_rewind(up: WholeApp) -> None:
     [first] = await write(up, "s", {"agent_id": "a", "text": "saw the gate"})
     body = {"server": "s", "to": first["accepted_at"] - 1, "id": "restore of monday"}
-    answers = [await up.ask("POST", "/v1/rewinds", json=body) for _ in range(2)]
-    assert answers[0]["rewind_id"] == answers[1]["rewind_id"]
+    put: Any = mock.AsyncMock(wraps=up.runtime.ledger.rewinds.put)
+    with mock.patch.object(up.runtime.ledger.rewinds, "put", put):  # at the same time, and then once more
+        answers = await asyncio.gather(*(up.ask("POST", "/v1/rewinds", json=body) for _ in range(2)))
+        answers.append(await up.ask("POST", "/v1/rewinds", json=body))
+    assert len({answer["rewind_id"] for answer in answers}) == 1
+    assert len({call.args[0].accepted_at for call in put.await_args_list}) == 1
     other = await up.http.post("/v1/rewinds", json={**body, "server": "t"})
     assert (other.status_code, other.json()["error"]["details"]["path"]) == (400, "id")
     await processed(up, answers[1]["token"])
@@ -179,6 +184,8 @@ async def test_a_repeated_request_makes_no_second_rewind(up: WholeApp) -> None:
         assert only == await client.find_rewind(answers[0]["rewind_id"])
         await processed(up, (await client.undo_rewind(only.rewind_id)).token)
         assert await shown(up, "a") == ["saw the gate"]
+        undone = await up.http.post("/v1/rewinds", json=body)
+        assert (undone.status_code, undone.json()["error"]["details"]["path"]) == (400, "id")
         size = await client.rewind_size("s", body["to"])
         assert (size.memories, size.agents) == (1, 1)
         again = await client.rewind("s", body["to"])
