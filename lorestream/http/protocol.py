@@ -7,6 +7,7 @@ together saves a tenth of the CPU time of a response from the cache.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Literal
 
@@ -82,19 +83,25 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def evict(self) -> None:
         """Close the connection; a request that has begun to arrive is answered with 408."""
-        if self.transport.is_closing():
-            return
-        if self._arriving == "nothing":
-            self.transport.close()
-            return
-        self._refuse(
-            HttpError(
-                408,
-                "request_timeout",
-                f"the request did not arrive in time: its headers must be complete within {REQUEST_TIMEOUT_S:g} s, and"
-                f" its body must arrive with at least {MIN_BYTES_PER_S:g} bytes per second",
+        if not self.transport.is_closing() and self._arriving != "nothing":
+            self._refuse(
+                HttpError(
+                    408,
+                    "request_timeout",
+                    f"the request did not arrive in time: its headers must be complete within {REQUEST_TIMEOUT_S:g} s,"
+                    f" and its body must arrive with at least {MIN_BYTES_PER_S:g} bytes per second",
+                )
             )
-        )
+            if not self.transport.is_closing():  # the request before it is answered first
+                return
+        self.transport.close_now()
+
+    def _linger(self) -> bool:
+        """Begin to discard what the client still sends. Returns False where nothing is to come."""
+        if self._arriving == "nothing":
+            return False
+        self.flow.resume_reading()
+        return True
 
     def _is_served(self) -> bool:
         """Whether the client waits for the server: for an answer, or until it reads on."""
@@ -107,7 +114,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called by asyncio for a new connection."""
-        super().connection_made(JoinedWrites(transport, self.loop))
+        super().connection_made(JoinedWrites(transport, self.loop, self._linger))
         if not self._table.add(self):
             self._refuse(
                 Unavailable("too many connections are open: try again later", retry_after_ms=RETRY_AFTER_MS)
@@ -120,6 +127,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio: parse the data, and refuse the request if its headers are too large."""
+        if self.transport.is_closing():
+            return
         self._head_bytes += len(data)
         self._unset_keepalive_if_required()
         try:
@@ -130,7 +139,7 @@ class BoundedProtocol(HttpToolsProtocol):
         except HttpParserUpgrade as offer:
             self._decline(data[offer.args[0] :])
             return
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(
                 HttpError(
                     431, "too_large", f"the headers of a request may have at most {MAX_HEAD_BYTES} bytes"
@@ -224,12 +233,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class JoinedWrites(asyncio.Transport):
-    """A transport that joins the writes of one event loop iteration; all other methods are delegated."""
+    """A transport that joins the writes of one event loop iteration, and whose closing loses no answer."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, linger: Callable[[], bool]
+    ) -> None:
+        """`linger`: begins to discard what the client still sends; returns False where nothing is to come."""
         super().__init__()
         self._transport = transport
         self._loop = loop
+        self._linger = linger
+        self._lingers = False
         self._buffer: list[bytes | bytearray | memoryview] = []
         self._buffered_bytes = 0
         self.written_bytes = 0
@@ -248,7 +262,23 @@ class JoinedWrites(asyncio.Transport):
             self._flush()
 
     def close(self) -> None:
-        """Send the buffered data, then close."""
+        """Send the buffered data, then close; at once only where the client sends nothing more, or at the second call.
+
+        Closing a socket with unread data resets the connection, and with it the answer is lost to a client that sends
+        its request to the end before it reads. Its patience bounds the time, as that of each client that sends.
+        """
+        if self.is_closing() or not self._linger():
+            self.close_now()
+            return
+        self._flush()
+        self._lingers = True
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection
+            self.close_now()
+
+    def close_now(self) -> None:
+        """Send the buffered data, then close, whatever the client still sends."""
         self._flush()
         self._transport.close()
 
@@ -258,8 +288,8 @@ class JoinedWrites(asyncio.Transport):
         self._transport.abort()
 
     def is_closing(self) -> bool:
-        """Delegated to the transport."""
-        return self._transport.is_closing()
+        """Whether nothing can be sent any more."""
+        return self._lingers or self._transport.is_closing()
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         """Delegated to the transport."""
@@ -279,6 +309,6 @@ class JoinedWrites(asyncio.Transport):
 
     def _flush(self) -> None:
         buffered, size, self._buffer, self._buffered_bytes = self._buffer, self._buffered_bytes, [], 0
-        if buffered and not self._transport.is_closing():
+        if buffered and not self.is_closing():
             self._transport.writelines(buffered)
             self.written_bytes += size

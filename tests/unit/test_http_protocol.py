@@ -327,6 +327,19 @@ async def test_a_client_that_waits_for_an_answer_keeps_its_connection(
         assert b"HTTP/1.1 200 " in await waiting.rest()
 
 
+async def test_a_request_before_one_that_arrives_too_slowly_is_answered_first(
+    port: int, connections: ConnectionTable, released: asyncio.Event
+):
+    async with clients(port) as [slow]:
+        await slow.send(b"POST /later HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nPOST /")
+        await until(lambda: len(connections) == 1)
+        [connection] = list(connections._connections)
+        await until(lambda: connection._arriving == "head")  # type: ignore[attr-defined]
+        Seconds(connections).wait(REQUEST_TIMEOUT_S + 1)
+        released.set()
+        assert (await slow.rest()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_client_that_sends_on_after_its_answer_loses_its_connection(
     port: int, connections: ConnectionTable
 ):
@@ -344,6 +357,40 @@ async def test_a_client_that_sends_on_after_its_answer_loses_its_connection(
                     await one.send(b"\r\n" * 100)
             await asyncio.sleep(0.01)
             clock.wait(1)
+        await until(lambda: len(connections) == 0)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (LAST + b"Content-Length: 4194304\r\n", b"413"),
+        (LAST.replace(b"/echo", b"/nowhere") + b"Content-Length: 4194304\r\n", b"404"),
+        (POST.replace(b"1.1", b"1.0") + b"Content-Length: 4194304\r\n", b"413"),
+        (POST + b"Content-Length: 4194304\r\nContent-Length: 1\r\n", b"400"),
+    ],
+    ids=["too large", "no route", "HTTP/1.0", "bad headers"],
+)
+async def test_an_early_refusal_reaches_a_client_that_sends_to_the_end_before_it_reads(
+    port: int, connections: ConnectionTable, head: bytes, status: bytes
+):
+    async with clients(port) as [sender]:
+        await sender.send(head + b"\r\n" + b"x" * 2**22)
+        assert (await sender.rest()).startswith(b"HTTP/1.1 " + status)
+    await until(lambda: len(connections) == 0)
+
+
+async def test_a_refused_client_that_sends_on_for_ever_loses_its_connection(
+    port: int, connections: ConnectionTable
+):
+    async with clients(port) as [endless]:
+        await endless.send(LAST + b"Content-Length: 9999999\r\n\r\n")
+        assert (await endless.rest()).startswith(b"HTTP/1.1 413 ")
+        clock = Seconds(connections)
+        clock.wait(REQUEST_TIMEOUT_S - 1)
+        await endless.send(b"x" * 2**20)
+        await asyncio.sleep(0.02)
+        assert len(connections) == 1
+        clock.wait(1)
         await until(lambda: len(connections) == 0)
 
 
