@@ -10,6 +10,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from lorestream.adapters.in_process.watermarks import LocalWatermarks
 from lorestream.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class KafkaWatermarks:
     def __init__(self, commits: CommittedOffsets, *, group: str) -> None:
         self._commits = commits
         self._group = group
-        self._finished: dict[int, int] = {}
+        self._known = LocalWatermarks()
 
     async def reached(self, offsets: Mapping[int, int], timeout_s: float) -> bool:
         """Whether everything up to and including these offsets is committed, waiting at most `timeout_s`.
@@ -44,26 +45,22 @@ class KafkaWatermarks:
         """
         deadline = time.monotonic() + timeout_s
         request_timeout_s = max(timeout_s, MIN_REQUEST_TIMEOUT_S)
-        while not self._finished_past(offsets):
+        while not (reached := await self._known.reached(offsets, 0)):
             await self._refresh(request_timeout_s)
             request_timeout_s = deadline - time.monotonic()
-            if self._finished_past(offsets) or request_timeout_s <= 0:
+            if (reached := await self._known.reached(offsets, 0)) or request_timeout_s <= 0:
                 break
             await asyncio.sleep(min(POLL_INTERVAL_S, request_timeout_s))
-        return self._finished_past(offsets)
+        return reached
 
     async def finished(self) -> Mapping[int, int]:
         """The committed offsets. Those known before if the broker does not answer within `MIN_REQUEST_TIMEOUT_S`."""
         await self._refresh(MIN_REQUEST_TIMEOUT_S)
-        return dict(self._finished)
-
-    def _finished_past(self, positions: Mapping[int, int]) -> bool:
-        return all(self._finished.get(partition, 0) > offset for partition, offset in positions.items())
+        return await self._known.finished()
 
     async def _refresh(self, timeout_s: float) -> None:
         """Read the committed offsets. An outage or a timeout leaves the known ones as they are."""
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(timeout_s):
                 committed = await self._commits.committed(self._group)
-            for partition, position in committed.items():
-                self._finished[partition] = max(position, self._finished.get(partition, 0))
+            await self._known.publish(committed)
