@@ -11,6 +11,7 @@ import pytest
 from hiredis import Reader
 from redis.asyncio.connection import BlockingConnectionPool
 
+from lorestream.adapters.redis import nodes as nodes_module
 from lorestream.adapters.redis.connection import MultiplexedConnection
 from lorestream.adapters.redis.nodes import Nodes
 
@@ -45,14 +46,18 @@ def pool(port: int) -> Any:
     return BlockingConnectionPool.from_url(f"redis://127.0.0.1:{port}")
 
 
+def slots(port: int) -> bytes:
+    """The reply to CLUSTER SLOTS of a cluster with one node."""
+    return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % port
+
+
 async def test_a_node_that_has_gone_is_closed_unless_a_command_waits_there() -> None:
     shown: list[int] = []
     held = asyncio.Event()
 
     async def answer(command: list[bytes], writer: asyncio.StreamWriter) -> None:
         if command[:2] == [b"CLUSTER", b"SLOTS"]:
-            slots = b"*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%d\r\n" % shown[0]
-            writer.write(b"*1\r\n" + slots)
+            writer.write(slots(shown[0]))
             return
         if command[1] == b"held":
             await held.wait()
@@ -109,3 +114,29 @@ async def test_a_connection_that_is_lost_late_leaves_only_the_rest_of_the_time(
             assert loop.time() - began < 90
         finally:
             await connection.close()
+
+
+async def test_after_a_caller_has_lost_patience_with_a_node_its_successor_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(nodes_module, "_RELOAD_INTERVAL_S", 0.0)
+    shown: list[int] = []
+
+    async def answer(command: list[bytes], writer: asyncio.StreamWriter) -> None:
+        if command[:2] == [b"CLUSTER", b"SLOTS"]:
+            writer.write(slots(shown[0]))
+        elif writer.get_extra_info("sockname")[1] == second:
+            writer.write(b"+OK\r\n")
+
+    async with serving(answer) as first, serving(answer) as second:
+        nodes = Nodes(pool(first), 60.0)
+        try:
+            shown[:] = [first]
+            await nodes.load()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await nodes.command("GET", "one")
+            shown[:] = [second]
+            assert await nodes.command("GET", "one") == b"OK"
+        finally:
+            await nodes.close()

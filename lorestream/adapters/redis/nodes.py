@@ -115,8 +115,9 @@ class Nodes:
                 if last:
                     raise
                 node, asking = self._redirected(ask), True
-            except (TimeoutError, RedisError, OSError) as error:
-                # A node that answers with an error is the right one.
+            except (TimeoutError, RedisError, OSError, asyncio.CancelledError) as error:
+                # A node that answers with an error is the right one. One that hangs may end the patience of the caller
+                # before that of the connection.
                 self._stale = self._stale or (self.clustered and not isinstance(error, ResponseError))
                 raise
         raise AssertionError  # not reached: the last attempt returns or raises
