@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from typing import TYPE_CHECKING, cast
 
 from lorestream.errors import InvalidRequest, TooManyRecords
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from query_service.recall import Recall
 
 MAX_RECORDS = 100_000
+_DECIMAL = Context(prec=1000)
+"""Exact for all floats: from 1e308 to 1e-324."""
 _SPARE_BITS = 20
 """MAX_RECORDS numbers that are divided by two to this power have a sum that is a float."""
 
@@ -194,9 +197,14 @@ def _enlarged(value: float) -> float | None:
 
 
 def start_of(place: float, every: float) -> float:
-    """The largest multiple of `every` up to `place`."""
-    start = place // every * every + 0.0  # not -0.0
-    return start if math.isfinite(start) else place
+    """The largest multiple of `every` up to `place`, both taken as decimal numbers: 0.3 is a multiple of 0.1."""
+    if every.is_integer():
+        start = place // every * every
+    else:
+        number, width = Decimal(repr(place)), Decimal(repr(every))
+        over = _DECIMAL.remainder(number, width)  # with the sign of `number`
+        start = float(_DECIMAL.subtract(number, over if over >= 0 else _DECIMAL.add(over, width)))
+    return start + 0.0 if math.isfinite(start) else place  # not -0.0
 
 
 def _number(memory: Memory, field: Field) -> float | None:

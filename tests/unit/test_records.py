@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lorestream.identity import memory_id
 from query_service import aggregates, browse
-from query_service.aggregates import summarise
+from query_service.aggregates import start_of, summarise
 from tests.parts import put
 from tests.retrieval.reader import NOW, Reader, open_reader
 
@@ -246,6 +246,31 @@ async def test_buckets_of_seconds_and_ticks(reader: Reader) -> None:
     assert summed(await buckets(reader, every_s=1e6, **bounded)) == {start // 1e6 * 1e6: 4}
     assert summed(await buckets(reader, field="tick", until=start + 65)) == {start: 21}
     assert summed(await buckets(reader, field="importance", until=start)) == {start: 5}
+
+
+async def test_buckets_of_a_width_that_no_float_is(reader: Reader) -> None:
+    await rewards(reader, *range(4))
+    found = await buckets(reader, every_s=0.1)
+    assert [one["start"] for one in found] == [NOW - 1000, NOW - 999, NOW - 998, NOW - 997]
+
+
+@pytest.mark.parametrize(
+    ("place", "every", "start"),
+    [
+        (0.3, 0.1, 0.3),
+        (0.35, 0.1, 0.3),
+        (-0.3, 0.1, -0.3),
+        (-0.31, 0.1, -0.4),
+        (-0.05, 0.1, -0.1),
+        (-0.5, 1.0, -1.0),
+        (1.7e308, 1e-300, 1.7e308),
+        (-1.7e308, 1e308, -1.7e308),
+        (-1.7e308, 1.5e-300, -1.7e308),
+        (5e-324, 0.3, 0.0),
+    ],
+)
+def test_where_a_bucket_starts(place: float, every: float, start: float) -> None:
+    assert start_of(place, every) == start
 
 
 async def test_buckets_of_each_type(reader: Reader) -> None:
