@@ -7,6 +7,7 @@
     serve/       up, gateway, worker, query, mcp
     hooks/       hooks create, ls, rm, resume, test
     memories/    put, search, recent, agents, tail, erase, demo
+    state/       state get, put, patch, versions, rollback; records, summary
     admin/       dlq, replay, alias, drop, cache, export, import, snapshot, restore
     doctor/      the checks of `lorestream doctor`
     keys/        the API key file

@@ -8,24 +8,24 @@
     async with AsyncMemoryClient("http://127.0.0.1:8080") as memories:
         context = await memories.context("npc:woodcutter-1", "somebody asks for wood", token_budget=500)
 
-    calls        the calls of memories and of the service: their parameters, requests, decoders of the responses
-    records      those of messages, tool calls, rewards, interactions, states
-    corrections  those that replace a memory, and with whom an agent has to do
-    documents    those of documents
-    learning     those of Q-tables and policies
-    insight      those that explain a search, and that tell where memories are
-    rewinds      those of rewinds
-    webhooks     those of webhooks
-    call         what a call consists of
-    encoding     arguments as JSON and as parts of a URL
-    models       what the calls of memories return
-    state_models what the other calls take and return
-    exceptions   what the calls raise
-    environment  the address and the key from the environment
-    endpoint     what both clients share: URLs, retries, translation of errors
-    blocking     MemoryClient
-    nonblocking  AsyncMemoryClient
-    streams      memories as they become findable
+    calls         the calls of memories and of the service: their parameters, requests, decoders of the responses
+    records       those of messages, tool calls, rewards, interactions, states
+    corrections   those that replace a memory, and with whom an agent has to do
+    documents     those of documents
+    learning      those of Q-tables and policies
+    insight       those that explain a search, and that tell where memories are
+    rewinds       those of rewinds
+    webhooks      those of webhooks
+    call          what a call consists of
+    encoding      arguments as JSON and as parts of a URL
+    models        what the calls of memories return
+    state_models  what the other calls take and return
+    exceptions    what the calls raise
+    environment   the address and the key from the environment
+    endpoint      what both clients share: URLs, retries, translation of errors
+    blocking      MemoryClient
+    nonblocking   AsyncMemoryClient
+    streams       memories as they become findable
 
 429, 503 and broken connections are retried with the same event ids for at most `retry_timeout_s`: an event that is sent
 twice becomes one memory. This package imports nothing of the server.

@@ -3,6 +3,7 @@
     manager       DistributedMemoryManager: entities, conversation history and tool usage (asyncio)
     tinyworld     MemoryRepository, TinyWorldVectorStore, EnhancedMemoryManager: characters, their messages and memories
     agent_states  RedisAgentMemory: states of an agent as bytes
+    waiting       how long a method waits until a read can see what it wrote
 
     repository = MemoryRepository()
     repository.save_message("socrates_001", "Socrates", "I know that I know nothing.", tick_count=7)

@@ -1,9 +1,10 @@
-"""Verbs for set-up: config show, model prepare, mod install.
+"""Verbs for set-up: config show, model prepare, mod install, plan.
 
-    settings.py  lorestream config show
-    model.py     lorestream model prepare
+    settings.py      lorestream config show
+    model.py         lorestream model prepare
+    plan.py          lorestream plan
     luanti_files.py  which configuration file a server reads
-    luanti.py    lorestream mod install, and the checks of a world for `lorestream doctor`
+    luanti.py        lorestream mod install, and the checks of a world for `lorestream doctor`
 
 A typical call:
 
