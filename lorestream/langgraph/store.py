@@ -100,7 +100,9 @@ class LorestreamStore(BaseStore):
                 wanted = steps.send(cast("list[Any]", answers))
             except StopIteration as end:
                 return end.value
-            answers = await asyncio.gather(*(_asend(client, call) for call in wanted), return_exceptions=True)
+            answers = await asyncio.gather(  # noqa: TID251 (all writes end)
+                *(_asend(client, call) for call in wanted), return_exceptions=True
+            )
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer

@@ -313,7 +313,7 @@ class HttpEmbedder:
             if len(batch) == 1:
                 raise
             middle = len(batch) // 2
-            halves = await asyncio.gather(
+            halves = await asyncio.gather(  # noqa: TID251 (both halves end)
                 *(self._fetch(half, priority) for half in (batch[:middle], batch[middle:])),
                 return_exceptions=True,
             )

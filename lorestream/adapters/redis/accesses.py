@@ -6,13 +6,13 @@ and no text.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from lorestream import supervision
 from lorestream.adapters.redis.client import RedisClient, Script
 from lorestream.errors import Unavailable
 from lorestream.identity import agent_key
@@ -54,7 +54,7 @@ class RedisAccessTimes:
                     with contextlib.suppress(TypeError, ValueError):  # missing, or not ours
                         found[id_] = float(time)
 
-        await asyncio.gather(*(read(agent, ids) for agent, ids in _by_agent(memories).items()))
+        await supervision.run_all(*(read(agent, ids) for agent, ids in _by_agent(memories).items()))
         return found
 
     async def touch(self, memories: Sequence[Memory], now: float) -> None:

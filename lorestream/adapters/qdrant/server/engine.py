@@ -113,7 +113,7 @@ class ServerEngine:
             for shard, some in self._sharding.by_shard(points).items()
             for start in range(0, len(some), _UPSERT_BATCH_SIZE)
         ]
-        done = await asyncio.gather(
+        done = await asyncio.gather(  # noqa: TID251 (all batches end)
             *(self._upsert(batch, shard, condition, mode) for batch, shard in batches),
             return_exceptions=True,
         )
