@@ -223,13 +223,13 @@ class Checkpoint:
             await asyncio.sleep(self._commit_interval_s)
             try:
                 await self.publish()
-                if self.is_commit_due() and self._member is not None:
+                if self.take_commit_turn() and self._member is not None:
                     await self._commit(self._member)
             except Unavailable as error:
                 _log.warning("commit failed, it is tried again at the next interval", error=str(error))
 
-    def is_commit_due(self) -> bool:
-        """Whether this interval ends with a commit: each in the foreground, every sixth one in the background."""
+    def take_commit_turn(self) -> bool:
+        """Count an interval. Returns whether it ends with a commit: each in the foreground, every sixth one in the background."""
         self._skipped = 0 if self._is_foreground() else (self._skipped + 1) % BACKGROUND_COMMIT_EVERY
         return self._skipped == 0
 

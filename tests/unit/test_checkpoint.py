@@ -146,7 +146,7 @@ def test_in_the_background_every_sixth_interval_ends_with_a_commit() -> None:
     checkpoint = Checkpoint(
         flush=flush, publisher=None, metrics=Metrics(), is_foreground=lambda: is_foreground
     )
-    assert [checkpoint.is_commit_due() for _ in range(12)] == ([False] * 5 + [True]) * 2
+    assert [checkpoint.take_commit_turn() for _ in range(12)] == ([False] * 5 + [True]) * 2
     is_foreground = True
-    assert checkpoint.is_commit_due()
-    assert checkpoint.is_commit_due()
+    assert checkpoint.take_commit_turn()
+    assert checkpoint.take_commit_turn()

@@ -112,7 +112,7 @@ async def test_a_timeout_of_a_blocked_process_does_not_open_the_breaker(own_redi
         time.sleep(0.3)  # noqa: ASYNC251 (that is the fault)
         errors = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(error) for error in errors] == ["Redis did not answer within 50 ms"] * 5
-        assert client._breakers[None].admits()
+        assert client._breakers[None].try_admit()
 
 
 async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_not(
@@ -124,7 +124,9 @@ async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_no
         own_redis.pause()
         with pytest.raises(Unavailable, match="80 ms"):
             await client.try_command("PING")
-        while client._breakers[None].admits():  # a timeout that a busy machine notices late does not open it
+        while client._breakers[
+            None
+        ].try_admit():  # a timeout that a busy machine notices late does not open it
             with pytest.raises(Unavailable):
                 await client.try_command("PING")
         own_redis.resume()
@@ -136,18 +138,18 @@ async def test_after_a_failure_best_effort_calls_fail_at_once_and_commands_do_no
 def test_the_breaker_admits_one_probe_after_its_open_time() -> None:
     at = 0.0
     breaker = CircuitBreaker(1.0, monotonic=lambda: at)
-    assert [breaker.admits() for _ in range(3)] == [True] * 3
+    assert [breaker.try_admit() for _ in range(3)] == [True] * 3
     breaker.failure()
-    assert not breaker.admits()
+    assert not breaker.try_admit()
     at += 1.0
-    assert [breaker.admits() for _ in range(3)] == [True, False, False]
+    assert [breaker.try_admit() for _ in range(3)] == [True, False, False]
     breaker.failure()
     at += 0.9
-    assert not breaker.admits()
+    assert not breaker.try_admit()
     at += 0.2
-    assert breaker.admits()
+    assert breaker.try_admit()
     breaker.success()
-    assert [breaker.admits() for _ in range(3)] == [True] * 3
+    assert [breaker.try_admit() for _ in range(3)] == [True] * 3
 
 
 def test_a_probe_that_never_ends_does_not_block_the_next_probe() -> None:
@@ -155,9 +157,9 @@ def test_a_probe_that_never_ends_does_not_block_the_next_probe() -> None:
     breaker = CircuitBreaker(1.0, monotonic=lambda: at)
     breaker.failure()
     at += 1.0
-    assert breaker.admits()
+    assert breaker.try_admit()
     at += 1.0
-    assert breaker.admits()
+    assert breaker.try_admit()
 
 
 async def test_the_database_of_the_address_is_used(own_redis: RedisServer) -> None:

@@ -80,7 +80,7 @@ class CircuitBreaker:
         self._monotonic = monotonic
         self._open_until: float | None = None
 
-    def admits(self) -> bool:
+    def try_admit(self) -> bool:
         """Whether a call may be made now. After the open time, True makes the caller the probe."""
         if self._open_until is None:
             return True
@@ -234,7 +234,7 @@ class RedisClient:
 
     async def _with_breaker(self, node: Address | None, call: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401
         breaker = self._breakers[node]
-        if not breaker.admits():
+        if not breaker.try_admit():
             call.close()
             raise Unavailable("Redis failed a moment ago; not tried again yet")
         began = time.monotonic()
