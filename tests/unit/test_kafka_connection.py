@@ -166,6 +166,25 @@ async def test_what_is_opened_while_serving_is_unavailable_when_its_files_are_go
             await opened
 
 
+async def test_a_client_that_fails_as_it_is_closed_hides_no_other_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Consumer:
+        def __init__(self, **_: object) -> None:
+            self.assign = list[object]
+
+        async def start(self) -> None:
+            raise kafka_errors.KafkaConnectionError("no broker")
+
+        async def stop(self) -> None:
+            raise OSError("the connection is gone")
+
+    monkeypatch.setattr("lorestream.adapters.kafka.reader.AIOKafkaConsumer", Consumer)
+    with pytest.raises(Unavailable, match="no broker"):
+        async with KafkaReader.open(KafkaConnection("127.0.0.1:1"), topic="events", positions={0: 0}):
+            pass
+
+
 async def test_a_reader_whose_permission_is_revoked_is_unavailable() -> None:
     class Consumer:
         async def getmany(self, *_: object, **__: object) -> None:

@@ -19,6 +19,7 @@ class Failing:
 
     async def close(self) -> None:
         """Of `_sender`."""
+        raise OSError("the connection is gone")
 
     def fail_all(self, _error: object) -> None:
         """Of `_message_accumulator`."""

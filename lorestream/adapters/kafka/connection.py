@@ -7,7 +7,6 @@ Every other module of this package takes a `KafkaConnection` and wraps its calls
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -186,13 +185,18 @@ class KafkaConnection:
 
 
 async def close_within_timeout(closing: Awaitable[object]) -> None:
-    """Await the `stop()` or `close()` of a client for at most `CALL_TIMEOUT_S`, then cancel it.
+    """Await the `stop()` or `close()` of a client for at most `CALL_TIMEOUT_S`, then cancel it. Its errors are logged.
 
-    A broker that does not answer must not block the process that closes its clients.
+    A broker that does not answer must not block the process that closes its clients, and nothing depends on a client that
+    is closed: what it fails with must not take the place of the error for which it is closed.
     """
-    with contextlib.suppress(TimeoutError):
+    try:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await closing
+    except TimeoutError:
+        pass
+    except Exception as error:  # noqa: BLE001
+        _log.info("a Kafka client was closed with an error", error=repr(error))
 
 
 async def _login(connection: AIOKafkaConnection) -> None:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Self
 
-import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 
 from lorestream import supervision
-from lorestream.adapters.kafka.connection import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S, close_within_timeout
+from lorestream.adapters.kafka.connection import CONNECT_TIMEOUT_S, close_within_timeout
 from lorestream.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from aiokafka.structs import RecordMetadata
 
     from lorestream.adapters.kafka.connection import KafkaConnection
-
-_log = structlog.get_logger("lorestream.kafka")
 
 BATCH_BYTES = 256 * 1024
 """Largest batch, uncompressed. This and the compression were chosen by measurement: tests/load/log.py."""
@@ -72,11 +68,8 @@ class Producer:
         return task
 
     async def stop(self) -> None:
-        """Close within twice `CALL_TIMEOUT_S`; batches that are not acknowledged by then are cancelled. Never fails."""
-        try:
-            await _abort(self._producer)
-        except Exception as error:  # noqa: BLE001 (nothing depends on it any more, and its successor has to start)
-            _log.info("Kafka producer stopped with an error", topic=self._topic, error=repr(error))
+        """Close within twice `CALL_TIMEOUT_S`; batches that are not acknowledged by then are cancelled."""
+        await _abort(self._producer)
         for task in self._sending:
             task.cancel()
 
@@ -88,8 +81,6 @@ class Producer:
 
 async def _abort(producer: AIOKafkaProducer) -> None:
     """Close the producer and fail its open batches; `AIOKafkaProducer.stop` alone would wait for them without limit."""
-    with contextlib.suppress(TimeoutError, kafka.KafkaError):
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            await producer._sender.close()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    await close_within_timeout(producer._sender.close())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     producer._message_accumulator.fail_all(kafka.ProducerClosed())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
     await close_within_timeout(producer.stop())
