@@ -25,6 +25,13 @@ async def test_the_operations_and_the_number_of_updates() -> None:
     assert folds.states() == 2
 
 
+@pytest.mark.parametrize(("alpha", "q"), [(0.0, 1e308), (0.5, 0.0), (0.75, -5e307), (1.0, -1e308)])
+async def test_numbers_whose_distance_no_float_holds_approach_each_other(alpha: float, q: float) -> None:
+    folds = Folds()
+    await folds(q_update(("s", "dig", "set", 1e308), ("s", "dig", "toward", -1e308, alpha)))
+    assert folds.values("s") == {"dig": (q, 2)}
+
+
 async def test_an_event_id_is_applied_once_in_each_table() -> None:
     folds = Folds()
     for table in ("q", "q", "r"):
@@ -36,7 +43,10 @@ async def test_an_event_id_is_applied_once_in_each_table() -> None:
     ("updates", "code"),
     [
         ([("s", "dig", "add", 1e308), ("s", "dig", "add", 1e308)], "not_finite"),
-        ([("s", "dig", "set", -1e308), ("s", "dig", "toward", 1e308, 0.0)], "not_finite"),
+        (
+            [("s", "dig", "add", 1e308), ("s", "dig", "add", 1e308), ("s", "dig", "toward", 1.0, 0.5)],
+            "not_finite",
+        ),
         ([("s", f"a{n}", "set", 1.0) for n in range(257)], "too_many_actions"),
     ],
 )
