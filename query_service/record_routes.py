@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from query_service.queries import ResolvedAgents
     from query_service.recall import Recall
 
-_NDJSON = re.compile(rb"(?:^|,)\s*application/x-ndjson\s*(?:[;,]|$)", re.IGNORECASE)
+_NDJSON = re.compile(
+    rb"(?:^|,)\s*application/x-ndjson(?![^,]*;\s*q=0(?:\.0*)?\s*(?:[;,]|$))\s*(?:[;,]|$)", re.IGNORECASE
+)
+"""An Accept with it; with q=0 it is refused."""
 
 _encoder = msgspec.json.Encoder()
 

@@ -132,6 +132,21 @@ async def test_a_stream_has_every_memory_on_a_line(reader: Reader, monkeypatch: 
     assert [json.loads(line) for line in lines] == page
 
 
+@pytest.mark.parametrize(
+    ("accept", "type_"),
+    [
+        ("application/x-ndjson;q=0.001", "application/x-ndjson"),
+        ("application/x-ndjson;q=0", "application/json"),
+        ("application/x-ndjson; charset=utf-8; q=0.000, */*", "application/json"),
+        ("application/x-ndjson, text/html;q=0", "application/x-ndjson"),
+        ("application/x-ndjsonl", "application/json"),
+    ],
+)
+async def test_a_stream_is_sent_to_who_accepts_one(reader: Reader, accept: str, type_: str) -> None:
+    answer = await reader.client.get(PAGE, headers={"accept": accept})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, type_)
+
+
 async def test_a_stream_ends_at_its_limit_and_starts_at_its_cursor(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
