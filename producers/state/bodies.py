@@ -12,6 +12,8 @@ from lorestream.http.request import ApiRequest, HttpError, decode
 
 T = TypeVar("T")
 
+_UNNAMED = "[...]"
+"""How msgspec names any key of an object, also the one of a number beyond the largest float."""
 _ENVELOPE_LEVELS = 2
 """Levels of a body around the value whose depth is limited."""
 
@@ -26,9 +28,10 @@ async def json_body(request: ApiRequest, kind: type[T], *, may_be_empty: bool = 
         raw = b"{}"
     try:
         return decode(raw, kind)
-    except HttpError as error:
-        # In a thread: reading a body of 1 MiB in this way takes a fifth of a second.
-        await asyncio.to_thread(_name_unstorable, raw)
+    except (HttpError, InvalidRequest) as error:
+        if isinstance(error, HttpError) or _UNNAMED in (error.path or ""):
+            # In a thread: reading a body of 1 MiB in this way takes a fifth of a second.
+            await asyncio.to_thread(_name_unstorable, raw)
         raise error from error.__cause__
 
 
