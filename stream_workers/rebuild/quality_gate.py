@@ -84,7 +84,8 @@ async def records_behind(parts: WorkerParts, collection: OpenCollection, timeout
 async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool) -> GateResult:
     """Compare the target with the active collection. Raises Unavailable.
 
-    `complete`: the target should hold all memories of the active one. If not, only the lag can fail the gate.
+    `complete`: the target should hold all memories of the active one. If not, only the lag can fail the gate, and that
+    it has none.
     """
     reasons: list[str] = []
     missing = await records_behind(parts, target, CATCH_UP_TIMEOUT_S)
@@ -93,6 +94,8 @@ async def evaluate(parts: WorkerParts, target: OpenCollection, *, complete: bool
     memories, active_memories = await _count(parts, target)
     if complete and memories < active_memories:
         reasons.append(f"it has {memories:,} memories, the searched one {active_memories:,}")
+    elif active_memories and not memories:
+        reasons.append(f"it has no memories, the searched one {active_memories:,}")
     sample = await _sample(parts)
     recall, found_itself = await _compare(parts, target, sample)
     found_by_words = await _compare_words(parts, target, sample)

@@ -19,7 +19,7 @@ import msgspec
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
-from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName
+from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName, utc
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage, create_collection
 from stream_workers.rebuild.carry_over import CarryOver
@@ -97,6 +97,12 @@ class Replay:
 
     async def _create(self, arguments: ReplayArguments) -> tuple[Collection, str]:
         """Create the collection, which the workers then find in the list. Returns it, and a remark about it."""
+        since, now = arguments.since, self.parts.clock.now()
+        if since is not None and since > now:
+            raise InvalidRequest(
+                f"{utc(since):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service",
+                path="from",
+            )
         collections = self.parts.collections
         chosen = self.parts.settings.embedder
         is_default = arguments.model is None and arguments.dim is None
@@ -107,11 +113,12 @@ class Replay:
             raise OperationRefused(str(error)) from error
         model = Model(embedder.model_id, embedder.dim, wanted.kind, wanted.name)
         collection = Collection(arguments.to, model, secrets.token_hex(4), complete=False)
-        remark = f"{arguments.to} is filled from the beginning of the log, with the model {model.model_id}"
+        beginning = "the beginning of the log" if since is None else f"{utc(since):%Y-%m-%d %H:%M:%S} UTC"
+        remark = f"{arguments.to} is filled from {beginning}, with the model {model.model_id}"
         try:
             positions = None
-            if arguments.since is not None:
-                positions, skipped = await self._positions_since(arguments.since)
+            if since is not None:
+                positions, skipped = await self._positions_since(since)
                 remark += f"; {skipped:,} older records are left out, and so is everything older than the log"
             await create_collection(self.parts, collection, positions)
         except BaseException:

@@ -264,6 +264,7 @@ async def test_a_collection_behind_the_log_fails(runtime: Runtime) -> None:
 async def test_fewer_memories_fail_unless_the_collection_need_not_be_complete(runtime: Runtime) -> None:
     current, new = runtime.collections.current, await create_target(runtime)
     await insert(current, [memory(n, agent=f"a{n}") for n in range(60)])
+    assert (await gate(runtime, new, complete=False)).reasons == ("it has no memories, the searched one 60",)
     await insert(new, [memory(n, agent=f"a{n}") for n in range(58)])
     found = await gate(runtime, new)
     assert "it has 58 memories, the searched one 60" in found.reasons
@@ -366,6 +367,8 @@ async def test_a_replay_into_an_active_or_complete_collection_is_refused(runtime
     await runtime.log.append([events.encode(put("begins", event_id="0"))])
     with pytest.raises(InvalidRequest, match="the log begins later"):
         await anext(replay.run(ReplayArguments("new", since=1.0)))
+    with pytest.raises(InvalidRequest, match="has not come yet"):
+        await anext(replay.run(ReplayArguments("new", since=time.time() + 3600)))
     assert [one.name for one in await runtime.collections.refresh()] == [searched, "target"]
 
 
@@ -391,12 +394,12 @@ async def test_a_creation_that_fails_leaves_no_group_and_no_model(
     with monkeypatch.context() as patched:
         patched.setattr(shard, "create_in_subprocess", full)
         with pytest.raises(Unavailable):
-            await anext(Replay(runtime).run(ReplayArguments("new", since=time.time() + 3600, dim=8)))
+            await anext(Replay(runtime).run(ReplayArguments("new", since=time.time(), dim=8)))
         with pytest.raises(Unavailable):
             await Compaction(runtime).compact()
     (runtime.settings.data_dir / "store" / "taken").mkdir()
     with pytest.raises(OperationRefused, match="taken already"):
-        await anext(Replay(runtime).run(ReplayArguments("taken", since=time.time() + 3600, dim=8)))
+        await anext(Replay(runtime).run(ReplayArguments("taken", since=time.time(), dim=8)))
     assert not await runtime.log.groups()
     assert runtime.collections._embedders == embedders
 
@@ -404,9 +407,10 @@ async def test_a_creation_that_fails_leaves_no_group_and_no_model(
 async def test_a_replay_since_a_time_reports_how_many_records_it_leaves_out(runtime: Runtime) -> None:
     await runtime.log.append([events.encode(put(f"m{n}", event_id=f"{n}")) for n in range(3)])
     end = await runtime.log.append([events.encode(put("late", event_id="late"))])
-    since = time.time() + 3600
+    since = time.time()
     remark = await anext(Replay(runtime).run(ReplayArguments("new", since=since)))
     assert isinstance(remark, Remark)
+    assert "the beginning" not in remark.text
     assert "4 older records are left out" in remark.text
     listed = {one.name: one for one in runtime.collections.listed}
     committed = await runtime.log.committed(runtime.collections.group_of(listed["new"]))
