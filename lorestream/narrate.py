@@ -6,6 +6,7 @@ A text never has a player's name: it says "a player", whatever the data contain.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -47,14 +48,30 @@ def narrate(kind: str, data: Mapping[str, Any], *, by_player: bool) -> str:
     return f"a player {sentence}" if by_player else sentence
 
 
-def without_names(data: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """A copy of the data with "a player" for each of the names, as a whole word in a key or a text at any depth.
+def without_names(
+    kind: str, data: Mapping[str, Any], names: Collection[str]
+) -> tuple[str, Mapping[str, Any]]:
+    """The type and the data of an event with "a player" for each of the names, in a key or a text at any depth.
 
-    `names` are not empty. A name is also replaced in the form that `words` gives it. Equal to `data` if it has no name.
+    A name is replaced as a whole word, also in the form that `words` gives it, and composed or decomposed (Unicode's NFC,
+    NFD). At a letter without case the word need not end: the scripts of such letters put no spaces between words, or
+    write particles to a name. A type with a phrase of its own stays. Equal to the arguments if they have no name.
     """
-    forms = sorted({form for name in names for form in (name, words(name))} - {""}, key=len, reverse=True)
-    whole_words = re.compile(rf"(?<![^\W_])(?:player:)?(?:{'|'.join(map(re.escape, forms))})(?![^\W_])")
-    return _replace_in(data, whole_words)
+    forms = {form for name in names for form in (name, words(name))}
+    forms |= {unicodedata.normalize(how, form) for form in forms for how in ("NFC", "NFD")}
+    if not forms - {""}:
+        return kind, data
+    each = "|".join(map(_whole_word, sorted(forms - {""}, key=len, reverse=True)))
+    name = re.compile(f"(?:{each})")
+    has_phrase = kind in _SPECIAL or kind in _PHRASES
+    return kind if has_phrase else _replace_in(kind, name), _replace_in(data, name)
+
+
+def _whole_word(name: str) -> str:
+    """The pattern of a name that is a word of its own; `player:` before it belongs to it."""
+    before = "" if unicodedata.category(name[0]) == "Lo" else r"(?<![^\W_])"
+    after = "" if unicodedata.category(name[-1]) == "Lo" else r"(?![^\W_])"
+    return rf"(?:(?<![^\W_])player:|{before}){re.escape(name)}{after}"
 
 
 def _replace_in(value: Any, name: re.Pattern[str]) -> Any:  # noqa: ANN401 (any JSON value)

@@ -286,18 +286,16 @@ def _non_empty(value: JsonObject) -> dict[str, Any] | None:
 
 
 def _text_without_names(event: Event) -> str | None:
-    """The generated text of an event whose `data` have its player's name, with "a player" in place of the name.
+    """The generated text of an event whose type or `data` have its player's name, with "a player" in place of the name.
 
     None without the name: then the worker generates the text. It could not here: behind the gateway no part of the
     system has the name.
     """
-    data = _non_empty(event.data) or {}
+    kind, data = event.type or "event", _non_empty(event.data) or {}
     about = {identity.about_player(one, event.player) for one in event.about or ()}
     names = {event.player, identity.player_name(event.agent_id), *about} - {None, ""}
-    anonymous = narrate.without_names(data, cast("set[str]", names)) if names else data
-    if anonymous == data:
-        return None
-    return narrate.narrate(event.type or "event", anonymous, by_player=True)
+    anonymous = narrate.without_names(kind, data, cast("set[str]", names))
+    return None if anonymous == (kind, data) else narrate.narrate(*anonymous, by_player=True)
 
 
 def _coordinates(pos: Coordinates | list[Any] | None) -> dict[str, float] | None:

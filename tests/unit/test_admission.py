@@ -217,6 +217,40 @@ def test_a_text_is_generated_at_once_only_from_data_with_the_players_name() -> N
     assert admitted(text="by Sam", player="Sam", data={"by": "Sam"}).text == "by Sam"
 
 
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (
+            {"player": "张三", "type": "chat", "data": {"message": "我是张三你好"}},
+            "a player said: 我是a player你好",
+        ),
+        (
+            {"player": "철수", "type": "chat", "data": {"message": "철수가 왔다"}},
+            "a player said: a player가 왔다",
+        ),
+        (
+            {"player": "Ян", "type": "chat", "data": {"message": "Ян: Январь"}},
+            "a player said: a player: Январь",
+        ),
+        (
+            {"player": "Jos\u00e9", "type": "me", "data": {"message": "Jose\u0301 sits"}},
+            "a player a player sits",
+        ),
+        (
+            {"player": "Jose\u0301", "type": "me", "data": {"message": "Jos\u00e9 sits"}},
+            "a player a player sits",
+        ),
+        ({"player": "Zed", "type": "duel_Zed"}, "a player duel a player"),
+        (
+            {"player": "dig", "type": "dig", "data": {"by": "dig", "node": "tree"}},
+            "a player dug tree, by a player",
+        ),
+    ],
+)
+def test_a_generated_text_has_no_name_in_any_script_form_or_place(event: dict[str, Any], text: str) -> None:
+    assert admitted(text="", **event).text == text
+
+
 # --- records -------------------------------------------------------------------------------------------
 
 
