@@ -168,11 +168,7 @@ def rotate(path: Path, key_id: str, *, life: timedelta | None = None, revoke_old
     """
     with _locked(path):
         keys = read(path)[1]
-        old = _find(path, keys, key_id)
-        if old.revoked is not None:
-            raise Misconfigured(
-                f"the key {key_id} is revoked: make another one with `lorestream keys create`"
-            )
+        old = _rotatable(path, keys, key_id)
         if life is None and old.expires is not None:
             life = old.expires - old.created
         made = _new_key(keys, old.tenant, old.scopes, old.label, life)
@@ -195,6 +191,18 @@ def revoke(path: Path, key_id: str) -> ApiKey:
 def find(path: Path, key_id: str) -> ApiKey:
     """The key of that id. Raises Misconfigured when there is none."""
     return _find(path, read(path)[1], key_id)
+
+
+def rotatable(path: Path, key_id: str) -> ApiKey:
+    """The key of that id, which `rotate` can rotate. Raises Misconfigured when there is none, or it is revoked."""
+    return _rotatable(path, read(path)[1], key_id)
+
+
+def _rotatable(path: Path, keys: Sequence[ApiKey], key_id: str) -> ApiKey:
+    found = _find(path, keys, key_id)
+    if found.revoked is not None:
+        raise Misconfigured(f"the key {key_id} is revoked: make another one with `lorestream keys create`")
+    return found
 
 
 def _find(path: Path, keys: Sequence[ApiKey], key_id: str) -> ApiKey:

@@ -300,10 +300,15 @@ def test_only_the_option_operator_gives_the_scope_operator(lorestream: Run, path
 def test_rotate_with_revoke_old_revokes_the_old_key_at_once(lorestream: Run, path: Path):
     old = made(path).key
     assert lorestream("rotate", old.id, "--revoke-old").returncode == 2, "nobody was asked"
+    looked = lorestream("rotate", old.id, "--revoke-old", "--dry-run")
+    assert (looked.returncode, old.id in looked.stdout, "revoke" in looked.stdout) == (0, True, True)
+    looked = lorestream("rotate", old.id, "--dry-run", "--json")
+    assert (json.loads(looked.stdout)["dry_run"], json.loads(looked.stdout)["id"]) == (True, old.id)
     assert [key.revoked for key in listed(path)] == [None]
     answer = lorestream("rotate", old.id, "--revoke-old", "--yes")
     assert answer.returncode == 0, answer.stderr
     assert [key.revoked is None for key in listed(path)] == [False, True]
+    assert "is revoked" in lorestream("rotate", old.id, "--dry-run").stderr
 
 
 def test_the_option_file_names_another_file(lorestream: Run, tmp_path: Path, path: Path):

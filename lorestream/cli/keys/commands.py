@@ -111,6 +111,7 @@ def rotate(
         bool, typer.Option("--revoke-old", help="Revoke the old key at once, for example after a leak.")
     ] = False,
     yes: Yes = False,
+    dry_run: Annotated[bool, options.dry_run("Only print what would be done. Changes nothing.")] = False,
     file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -127,6 +128,9 @@ def rotate(
     """
     from lorestream.cli.keys import key_file
 
+    if dry_run:
+        key_file.show_rotation(file, key_id, revoke_old=revoke_old, as_json=as_json)
+        return
     key_file.rotate(file, key_id, expires_days=expires, revoke_old=revoke_old, yes=yes, as_json=as_json)
 
 

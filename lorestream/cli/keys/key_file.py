@@ -64,6 +64,16 @@ def rotate(
     _print_key(made, as_json=as_json)
 
 
+def show_rotation(file: Path | None, key_id: str, *, revoke_old: bool, as_json: bool) -> None:
+    """Print which key `rotate` would create another one of. Raises Misconfigured, as that does."""
+    key = key_file.rotatable(_path(file), key_id)
+    if as_json:
+        terminal.print_json({"dry_run": True, **_fields(key)})
+        return
+    revoked = " and revoke it at once" if revoke_old else ""
+    terminal.print_line(f"would create another key like {_text(key)}{revoked}; nothing was changed")
+
+
 def revoke(file: Path | None, key_id: str, *, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Revoke a key. Raises Misconfigured."""
     path = _path(file)
