@@ -44,7 +44,7 @@ def check_time(to: float, now: float) -> None:
     """Raise InvalidRequest if the time of a rewind has not come yet. Both are Unix seconds."""
     if to > now:
         raise InvalidRequest(
-            f"to: {utc(to):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service. It is the time of the"
+            f"{utc(to):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service. It is the time of the"
             " backup that the world was restored from, in Unix seconds",
             path="to",
         )

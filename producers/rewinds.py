@@ -73,9 +73,9 @@ class Rewinds:
             if (known := await self._of(tenant, rewind_id)) is None:
                 return await self._write(self._new(rewind_id, tenant, server, to), by)
             if (known.rewind.server, known.rewind.to) != (server, to):
-                raise InvalidRequest("id: it names another rewind, give each its own", path="id")
+                raise InvalidRequest("it names another rewind, give each its own", path="id")
             if known.rewind.undone_at is not None:
-                raise InvalidRequest("id: its rewind was undone, give another one its own", path="id")
+                raise InvalidRequest("its rewind was undone, give another one its own", path="id")
             return await self._write(known.rewind, by)
 
     async def undo(self, tenant: str, rewind_id: str, *, by: str = "") -> RewindReceipt | None:

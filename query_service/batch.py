@@ -65,7 +65,7 @@ class BatchRoutes(Routes):
         batch, started = await request.json(RawBatch), time.perf_counter()
         searches = () if batch.searches is UNSET else batch.searches
         if batch.searches is UNSET and not (batch.contexts or batch.entities):
-            raise InvalidRequest("missing: a list of searches", path="searches")
+            raise InvalidRequest("a list of searches is missing", path="searches")
         asked = [
             *((_SEARCH, raw) for raw in searches),
             *((_CONTEXT, raw) for raw in batch.contexts),

@@ -177,7 +177,7 @@ async def checked_data(type_: str, data: dict[str, Any] | list[Any]) -> dict[str
         raise HttpError(
             413,
             "document_too_large",
-            f"data: {size} bytes as JSON; a document may have at most {MAX_DOCUMENT_BYTES}",
+            f"{size} bytes as JSON; a document may have at most {MAX_DOCUMENT_BYTES}",
             path="data",
             max_bytes=MAX_DOCUMENT_BYTES,
         )

@@ -174,6 +174,6 @@ def test_an_invalid_import_changes_nothing(
 
     path.write_text(text)
     ended = lorestream("import", str(path), url=url, code=1)
-    assert ended.stdout.startswith(b"1 memories imported; skipped: 1 bad lines")
+    assert ended.stdout.startswith(b"1 memories imported; skipped lines: 1 bad")
     assert ended.stderr.decode().startswith("line 3: ")
     assert httpx2.get(f"{url}/v1/agents/npc:a/memories").json()["total"] == 1

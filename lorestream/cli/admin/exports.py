@@ -25,7 +25,7 @@ _SKIPPED = {
     "erased": "erased since",
     "rewound": "hidden by a rewind",
     "expired": "expired",
-    "bad": "bad lines",
+    "bad": "bad",
 }
 
 
@@ -145,7 +145,7 @@ def import_(
         terminal.print_json({name: counts[name] for name in ("imported", "rows", *_SKIPPED)})
     else:
         skipped = [f"{counts[name]:,} {words}" for name, words in _SKIPPED.items() if counts[name]]
-        note = f"; skipped: {', '.join(skipped)}" if skipped else ""
+        note = f"; skipped lines: {', '.join(skipped)}" if skipped else ""
         rows = f" and {counts['rows']:,} rows of state" if counts["rows"] else ""
         terminal.print_line(f"{counts['imported']:,} memories{rows} imported{note}")
     if counts["bad"]:
