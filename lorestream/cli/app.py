@@ -8,7 +8,7 @@ The modules that do the work are imported when a verb runs: help must be instant
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -128,13 +128,16 @@ def doctor(
         bool, typer.Option(help="Write a test memory that expires after a minute, and search it.")
     ] = True,
     data: DataDir = None,
-    url: Annotated[str, options.url("The server to check.")] = LOCAL,
+    url: Annotated[
+        Optional[str],  # noqa: UP045 (typer reads it)
+        options.url(f"The server to check. Default: {LOCAL}, if one runs there."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that Lorestream needs. Each failed check says how to fix it.
 
-    Ends with 3 if a check fails. With --wait, it also fails if no server runs:
-    use that for health checks of containers.
+    Ends with 3 if a check fails. With --wait or an address, it also fails if no
+    server answers: use that for health checks of containers.
 
     \b
     Examples:
@@ -145,8 +148,9 @@ def doctor(
     from lorestream.cli.doctor import report
 
     healthy = report.run(
-        report.Target(url=url, data_dir=data, world=world, conf=conf),
-        wait_s=wait,
+        report.Target(url=url or LOCAL, data_dir=data, world=world, conf=conf),
+        needed=wait is not None or url is not None,
+        wait_s=wait or 0,
         canary=canary,
         as_json=as_json,
     )

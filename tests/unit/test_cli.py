@@ -616,6 +616,22 @@ def test_doctor_names_the_key_only_where_the_key_is_the_reason(status: int, code
     assert ("--operator" in str(check.fix)) == (status != 400)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "verdict"),
+    [
+        (401, "unauthorized", Verdict.FAILED),
+        (403, "forbidden", Verdict.SKIPPED),
+        (400, "over_budget", Verdict.FAILED),
+    ],
+)
+def test_the_canary_names_the_key_where_the_key_is_the_reason(status: int, code: str, verdict: Verdict):
+    """A healthy service may be asked with a key that may not write."""
+    with scripted_server((status, refused(code))) as server, MemoryClient(server.url) as client:
+        check = report._canary(client)
+    assert check.verdict is verdict
+    assert ("LORESTREAM_API_KEY" in str(check.fix)) == (status != 400)
+
+
 def test_doctor_reports_what_is_missing(lorestream: Run):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -632,7 +648,7 @@ def test_doctor_reports_what_is_missing(lorestream: Run):
     assert found["model"]["verdict"] == "failed"
     assert str(found["model"]["fix"]).startswith("lorestream model prepare")
     assert f"(process {os.getpid()})" in found["grpc port"]["evidence"]
-    assert found["lorestream"]["verdict"] == "skipped"
+    assert found["lorestream"]["verdict"] == "failed"  # the address was given
 
 
 def test_doctor_with_wait_fails_without_a_server(lorestream: Run):

@@ -41,6 +41,10 @@ POLL_INTERVAL_S = 0.2
 _OPERATOR_KEY = (
     "set LORESTREAM_API_KEY to a key with the scope operator, which `lorestream keys create --operator` makes"
 )
+_CALLER_KEY = (
+    "set LORESTREAM_API_KEY to a key with the scopes ingest and query, which `lorestream keys create` makes"
+)
+_START = "lorestream up; if it runs elsewhere, set --url or LORESTREAM_URL"
 _MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "-"}
 
 
@@ -54,16 +58,16 @@ class Target:
     conf: Path | None
 
 
-def run(target: Target, *, wait_s: float | None, canary: bool, as_json: bool) -> bool:
+def run(target: Target, *, needed: bool, wait_s: float, canary: bool, as_json: bool) -> bool:
     """Run all checks and print them; return whether none failed.
 
-    With `wait_s`, the server must be ready within that time. `canary` writes and searches a test memory.
+    `needed`: a server must be ready within `wait_s`. `canary` writes and searches a test memory.
     """
     settings = load_settings(data_dir=target.data_dir)
     set_up_logging(settings.log_format, "error")  # failures are reported as checks
     with calls.client(target.url) as client:
         readiness = _await_ready(client, wait_s)
-        found = list(_checks(target, settings, client, readiness, needed=wait_s is not None, canary=canary))
+        found = list(_checks(target, settings, client, readiness, needed=needed, canary=canary))
     healthy = all(check.verdict is not Verdict.FAILED for check in found)
     if as_json:
         terminal.print_json({"healthy": healthy, "checks": found})
@@ -80,9 +84,9 @@ def _text(check: Check) -> str:
     return check.evidence if check.fix is None else f"{check.evidence}\n→ {check.fix}"
 
 
-def _await_ready(client: MemoryClient, wait_s: float | None) -> Readiness | Unreachable:
+def _await_ready(client: MemoryClient, wait_s: float) -> Readiness | Unreachable:
     """Poll the server until it is ready or `wait_s` is over; return its last state."""
-    deadline = time.monotonic() + (wait_s or 0)
+    deadline = time.monotonic() + wait_s
     while True:
         try:
             seen = client.ready()
@@ -113,7 +117,7 @@ def _checks(
             yield checks.port("http", urlsplit(target.url).port or settings.http_port)
             yield checks.port("grpc", settings.grpc_port)
         verdict = Verdict.FAILED if needed else Verdict.SKIPPED
-        yield Check("lorestream", verdict, f"no server answers at {target.url}", "lorestream up")
+        yield Check("lorestream", verdict, f"no server answers at {target.url}", _START)
     else:
         yield service(client, readiness)
         if canary and readiness.ok:
@@ -181,6 +185,10 @@ def _canary(client: MemoryClient) -> Check:
         indexed = time.perf_counter()
         answer = client.search(agent_id, text, 5, after=receipt.token, wait_s=1.0)
         searched = time.perf_counter()
+    except Unauthorized as error:
+        return Check("canary", Verdict.FAILED, str(error), _CALLER_KEY)
+    except Forbidden as error:
+        return Check("canary", Verdict.SKIPPED, str(error), _CALLER_KEY)
     except LorestreamError as error:
         return Check("canary", Verdict.FAILED, str(error), "see the log of the server")
     if receipt.ids[0] not in {memory.id for memory in answer.memories}:
