@@ -23,6 +23,7 @@ does the work when the verb runs: `lorestream --help` must answer at once.
     0
 """
 
+import io
 import sys
 
 
@@ -41,7 +42,12 @@ def main() -> None:
     except UnicodeEncodeError:
         sys.exit(_print_error("the arguments are not valid UTF-8: check the terminal's encoding", 2))
     try:
-        app(prog_name="lorestream")
+        try:
+            app(prog_name="lorestream")
+        finally:
+            print(end="", flush=True)  # noqa: T201 (an error of the interpreter's own flush cannot be caught)
+    except OSError as error:
+        sys.exit(_not_written(error))
     except LorestreamError as error:
         sys.exit(_print_error(str(error), 1))
     except ModuleNotFoundError as error:
@@ -55,6 +61,16 @@ def _not_installed(error: ModuleNotFoundError) -> int:
         " type `pip install '.[server]'` in a checkout of Lorestream\n"
     )
     return 1
+
+
+def _not_written(error: OSError) -> int:
+    """Say that the disk under the output is full; nothing if its reader has ended. Raises any other error."""
+    from lorestream.durable import MAKE_ROOM, is_full  # noqa: PLC0415
+
+    if not isinstance(error, BrokenPipeError) and not is_full(error):
+        raise error
+    sys.stdout = io.StringIO()  # what is left in the buffer would fail again
+    return 1 if isinstance(error, BrokenPipeError) else _print_error(f"{error}: {MAKE_ROOM}", 1)
 
 
 def _print_error(message: str, code: int) -> int:

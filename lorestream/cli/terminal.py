@@ -104,6 +104,16 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
         ) from error
 
 
+def read_stdin() -> str:
+    """All of stdin. Raises typer.BadParameter (exit code 2) if it is not text in the terminal's encoding."""
+    try:
+        text = sys.stdin.read()
+        text.encode()  # Python may have taken bytes that are no text for lone surrogates
+    except UnicodeError as error:
+        raise typer.BadParameter("stdin is not valid UTF-8: check its encoding") from error
+    return text
+
+
 def confirm(question: str, *, yes: bool) -> None:
     """Ask for confirmation unless `yes`. Ends with exit code 1 on "no", and with 2 if this is not a terminal."""
     if yes:

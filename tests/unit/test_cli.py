@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -20,11 +21,12 @@ from typing import Any
 
 import httpx2
 import pytest
+import typer
 
 from lorestream import __version__
 from lorestream.adapters.qdrant.words import layout_of
 from lorestream.admin import Progress
-from lorestream.cli import terminal
+from lorestream.cli import main, terminal
 from lorestream.cli.admin.runner import ProgressDisplay
 from lorestream.cli.doctor import checks, report
 from lorestream.cli.doctor.checks import Verdict
@@ -200,6 +202,41 @@ def test_arguments_that_are_not_utf8_are_wrong_usage(tmp_path: Path):
         2,
         b"lorestream: the arguments are not valid UTF-8: check the terminal's encoding\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(errno.ENOSPC, "lorestream: [Errno 28]"), (errno.EPIPE, ""), (errno.EBADF, None)]
+)
+@pytest.mark.parametrize("method", ["write", "flush"])
+def test_an_output_that_cannot_be_written_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: int,
+    said: str | None,
+    method: str,
+):
+    """A full disk, or a reader that has ended. Other errors of the system may be faults of the program."""
+
+    def fail(*_: object) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    output = io.StringIO()
+    monkeypatch.setattr(output, method, fail)
+    monkeypatch.setattr(sys, "argv", ["lorestream", "config", "show", "--json"])
+    monkeypatch.setattr(sys, "stdout", output)
+    with pytest.raises(OSError if said is None else SystemExit):
+        main()
+    told = capsys.readouterr().err
+    assert told.startswith(said or "")
+    assert told.count("\n") == bool(said)
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_text_on_stdin_that_is_not_utf8_is_wrong_usage(monkeypatch: pytest.MonkeyPatch, errors: str):
+    """Python reads it with surrogates in the locales C and C.UTF-8."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9"), "utf-8", errors))
+    with pytest.raises(typer.BadParameter, match="UTF-8"):
+        terminal.read_stdin()
 
 
 # --- with a lorestream ------------------------------------------------------------------------------------------

@@ -140,6 +140,17 @@ def test_invalid_json_is_refused(raw: bytes) -> None:
     assert status in {"invalid_json", "invalid_request"}
 
 
+@pytest.mark.parametrize(
+    "raw", [rb'{"a": "\ud800"}', rb'{"a": 1, "\uDBFF": 2}', rb'{"a": "\udc00 and more"}']
+)
+def test_a_lone_surrogate_is_named(raw: bytes) -> None:
+    """At the end of the body, too, where it looks like the first half of a pair."""
+    with pytest.raises(HttpError, match="surrogate"):
+        decode(raw, Body)
+    with pytest.raises(HttpError, match="truncated"):
+        decode(rb'{"a": "\ud83d\ude00', Body)
+
+
 def test_error_responses_have_the_documented_form() -> None:
     answer = error_response(InvalidFilter("no such operator", path="filters.x"), "r1")
     assert answer.status == 400

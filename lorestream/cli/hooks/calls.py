@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -94,7 +93,7 @@ def _print_state(webhook: Webhook, *, as_json: bool) -> None:
 
 def _secret(file: str) -> str:
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        text = terminal.read_stdin() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"--secret-file {file} cannot be read: {error}") from error
     return text.strip()

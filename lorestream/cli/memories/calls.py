@@ -34,7 +34,7 @@ def connect(url: str, query_url: str | None = None) -> MemoryClient:
 def put(url: str, agent_id: str, text: str, event: Event, *, wait_s: float, as_json: bool) -> None:
     """Write one memory and print its id; waits up to `wait_s` seconds until it can be found."""
     if text == "-":
-        text = sys.stdin.read().rstrip("\n")
+        text = terminal.read_stdin().rstrip("\n")
     with connect(url) as memories:
         receipt = memories.add(agent_id, text, event=event, wait_s=wait_s or None)
     _print_receipt(str(receipt.ids[0]), receipt.token, indexed=receipt.indexed, as_json=as_json)
@@ -45,7 +45,7 @@ def supersede(
 ) -> None:
     """Replace a memory and print the id of the new one; waits up to `wait_s` seconds until it can be found."""
     if text == "-":
-        text = sys.stdin.read().rstrip("\n")
+        text = terminal.read_stdin().rstrip("\n")
     with connect(url) as memories:
         new = memories.supersede(memory_id, agent_id, text, event=event, wait_s=wait_s or None)
     _print_receipt(new.id, new.token, indexed=new.indexed, as_json=as_json)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,7 +39,7 @@ def write(
 
     `document`: its type and its agent. `data`: a JSON object; - reads it from stdin.
     """
-    text = sys.stdin.read() if data == "-" else data
+    text = terminal.read_stdin() if data == "-" else data
     fields = terminal.json_object(text, "DATA") or {}
     with connect(url) as client:
         method = client.put_entity if verb == "put" else client.patch_entity
