@@ -107,11 +107,19 @@ def sync_content(path: Path) -> None:
         os.close(descriptor)
 
 
-def used_bytes(path: Path) -> int:
-    """The space that a file takes on the disk; its length where the system does not say. Raises OSError."""
-    found = path.lstat()
-    blocks: int | None = getattr(found, "st_blocks", None)
-    return found.st_size if blocks is None else blocks * 512
+def used_bytes(directory: Path) -> int:
+    """The disk space of all files below a directory. Holes of sparse files do not count, where the system knows them.
+
+    What is deleted meanwhile, such as a journal of SQLite, or cannot be read, does not count.
+    """
+    used = 0
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = Path(parent, name).stat()
+                blocks: int | None = getattr(found, "st_blocks", None)  # not on Windows
+                used += found.st_size if blocks is None else blocks * 512
+    return used
 
 
 def disk_bytes(directory: Path) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import builtins
 import importlib
 import pkgutil
 import sys
-import types
+from pathlib import Path
 from typing import Any
 
 OWN = ("lorestream", "producers", "stream_workers", "query_service")
@@ -76,14 +76,14 @@ NAMES = {
 
 
 class _Hidden:
-    """A module without some of its names, and with other values of some."""
+    """A module, or another object, without some of its names, and with other values of some."""
 
-    def __init__(self, module: types.ModuleType, hidden: set[str], values: dict[str, Any]) -> None:
+    def __init__(self, module: object, hidden: set[str], values: dict[str, Any]) -> None:
         vars(self).update(_module=module, _hidden=hidden, **values)
 
     def __getattr__(self, name: str) -> Any:
         if name in self._hidden:
-            raise AttributeError(f"module {self._module.__name__!r} has no attribute {name!r} on Windows")
+            raise AttributeError(f"{self._module!r} has no attribute {name!r} on Windows")
         return getattr(self._module, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -107,6 +107,9 @@ def hide() -> None:
     def refuse(*_: object) -> None:
         raise NotImplementedError
 
+    stat, lstat = Path.stat, Path.lstat
+    Path.stat = lambda path, **how: _Hidden(stat(path, **how), {"st_blocks"}, {})  # type: ignore[assignment,method-assign]
+    Path.lstat = lambda path: _Hidden(lstat(path), {"st_blocks"}, {})  # type: ignore[assignment,method-assign]
     builtins.__import__ = imported
     asyncio.SelectorEventLoop.add_signal_handler = refuse  # type: ignore[assignment,method-assign]
     asyncio.SelectorEventLoop.remove_signal_handler = refuse  # type: ignore[assignment,method-assign]

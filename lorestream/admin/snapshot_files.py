@@ -7,7 +7,6 @@ All functions that take `cancelled` block, and belong in a thread (see `run_in_t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import hashlib
 import os
@@ -21,8 +20,6 @@ import msgspec
 from lorestream import durable, os_support
 
 _CHUNK_BYTES = 2**22
-_BLOCK_BYTES = 512
-"""The unit of `st_blocks`."""
 
 T = TypeVar("T")
 
@@ -58,19 +55,6 @@ async def ticks(task: asyncio.Task[T], interval_s: float = 1.0) -> AsyncGenerato
     """Yields once per interval until the task is done."""
     while not (await asyncio.wait({task}, timeout=interval_s))[0]:
         yield
-
-
-def disk_usage(directory: Path) -> int:
-    """The disk space of all files in a directory, in bytes. Holes of sparse files do not count.
-
-    What is deleted meanwhile, such as a journal of SQLite, or cannot be read, does not count: the size is only shown.
-    """
-    used = 0
-    for parent, directories, names in os.walk(directory):
-        for name in (*directories, *names):
-            with contextlib.suppress(OSError):
-                used += Path(parent, name).stat().st_blocks * _BLOCK_BYTES
-    return used
 
 
 def copy_tree(source: Path, target: Path, cancelled: Cancelled, *, exclude: Collection[str] = ()) -> None:

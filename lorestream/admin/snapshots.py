@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import msgspec
 import structlog
 
-from lorestream import __version__, durable, supervision
+from lorestream import __version__, durable, os_support, supervision
 from lorestream.access.authentication import Principal
 from lorestream.admin import (
     AdminTask,
@@ -130,7 +130,7 @@ class Snapshots:
             yield Progress("copying", 0, unit="bytes")
             async with supervision.alongside(self._fill(temporary), "snapshot") as filling:
                 async for _ in snapshot_files.ticks(filling):
-                    size = await durable.in_thread(lambda: snapshot_files.disk_usage(temporary))
+                    size = await durable.in_thread(lambda: os_support.used_bytes(temporary))
                     yield Progress("copying", size, unit="bytes")
                 manifest = filling.result()
             await durable.in_thread(lambda: durable.rename(temporary, final))
@@ -138,7 +138,7 @@ class Snapshots:
             raise _unwritable(final, error) from error
         finally:
             await durable.in_thread(lambda: shutil.rmtree(temporary, ignore_errors=True))
-        took = await durable.in_thread(lambda: snapshot_files.disk_usage(final))
+        took = await durable.in_thread(lambda: os_support.used_bytes(final))
         yield Progress("copying", took, took, "bytes")
         removed, remarks = await self._prune() if to is None else (0, [])
         for remark in remarks:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorestream import supervision
+from lorestream import os_support, supervision
 from lorestream.admin import Outcome, Progress, Remark, Report, snapshot_files, snapshot_manifest
 from lorestream.errors import OperationRefused, Unavailable
 from lorestream.settings.backends import QdrantStore
@@ -196,7 +196,7 @@ def _describe(snapshot: Path, manifest: Manifest) -> dict[str, object]:
         "created": manifest.created,
         "lorestream": manifest.lorestream,
         "model_id": manifest.model_id,
-        "bytes": snapshot_files.disk_usage(snapshot),
+        "bytes": os_support.used_bytes(snapshot),
     }
 
 

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import structlog
 
-from lorestream import durable, events
+from lorestream import durable, events, os_support
 from lorestream.adapters.qdrant.edge import shard
 from lorestream.adapters.qdrant.edge.catalogue import EdgeCatalogue
 from lorestream.adapters.qdrant.edge.store import EdgeStore
-from lorestream.admin import snapshot_files, snapshot_manifest
+from lorestream.admin import snapshot_manifest
 from lorestream.admin.snapshots import SnapshotSchedule
 from lorestream.collections.catalogue import Model
 from lorestream.errors import Misconfigured, Unavailable
@@ -303,13 +303,13 @@ def test_a_size_that_is_only_shown_makes_no_snapshot_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_bytes(b"x" * 5000)
-    assert snapshot_files.disk_usage(tmp_path) >= 5000
+    assert os_support.used_bytes(tmp_path) >= 5000
 
     def refuse(_path: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert snapshot_files.disk_usage(tmp_path) == 0
+    assert os_support.used_bytes(tmp_path) == 0
 
 
 async def test_a_snapshot_waits_for_the_disk_in_threads(
@@ -331,7 +331,7 @@ async def test_a_snapshot_waits_for_the_disk_in_threads(
         for module, name in (
             (os, "fsync"),
             (shutil, "rmtree"),
-            (snapshot_files, "disk_usage"),
+            (os_support, "used_bytes"),
             (snapshot_manifest, "read"),
             (snapshot_manifest, "list_snapshots"),
         ):

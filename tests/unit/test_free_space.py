@@ -10,7 +10,6 @@ import structlog
 
 from lorestream import free_space, os_support
 from lorestream.adapters.qdrant.edge.store import EdgeStore
-from lorestream.admin.snapshot_files import disk_usage
 from lorestream.cli.serve import readiness
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.events import encode
@@ -140,7 +139,7 @@ async def test_a_copy_needs_no_space_for_what_was_removed(tmp_path: Path, set_fr
         collections, store = runtime.collections, runtime.store
         await insert(store, *(memory(f"m{n}") for n in range(99)), vector=(1.0,) * 384)
         await insert(store, memory("stays", agent_id="b"), vector=(1.0,) * 384)
-        used = disk_usage(tmp_path / "store" / collections.current.name)
+        used = os_support.used_bytes(tmp_path / "store" / collections.current.name)
         set_free(FLOOR + used // 2)
         with pytest.raises(Unavailable, match="a copy of"):
             await collections.catalogue.create("second", collections.current.collection.model, "run")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorestream import durable, supervision
+from lorestream import durable, os_support, supervision
 from lorestream.adapters.embedded.snapshot import LOG, PLAYER_KEY, STORE
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.sqlite import ledger_merge
@@ -89,7 +89,7 @@ async def restore(
         copying = snapshot_files.run_in_thread(lambda cancelled: _copy(snapshot, manifest, target, cancelled))
         async with supervision.alongside(copying, "restore") as task:
             async for _ in snapshot_files.ticks(task):
-                yield Progress("copying", snapshot_files.disk_usage(target.staging), unit="bytes")
+                yield Progress("copying", os_support.used_bytes(target.staging), unit="bytes")
             task.result()
         merged = 0
         if removals is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from lorestream import os_support
 from lorestream.adapters.qdrant.edge.shard import StoreMetadata
 from lorestream.adapters.sqlite.pinned_copy import PinnedDatabase
 from lorestream.adapters.sqlite.segments import PARTITION
@@ -91,6 +92,6 @@ class EmbeddedSnapshotSource:
         )
 
     def _copy_store(self, directory: Path, into: Path, cancelled: snapshot_files.Cancelled) -> None:
-        needed = snapshot_files.disk_usage(directory) + self._database.stat().st_size
+        needed = os_support.used_bytes(directory) + self._database.stat().st_size
         FreeSpace(into, self._min_free_bytes).require(needed)
         snapshot_files.copy_tree(directory, into / STORE, cancelled, exclude=_LOCKS)

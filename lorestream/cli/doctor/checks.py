@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorestream import os_support
-from lorestream.admin.snapshot_files import disk_usage
 from lorestream.errors import Misconfigured
 from lorestream.free_space import default_floor
 
@@ -231,7 +230,7 @@ def model(chosen: EmbedderSettings, models_dir: Path) -> Check:
         model_files.verify(files)
     except Misconfigured as error:
         return Check("model", Verdict.FAILED, str(error), "lorestream model prepare")
-    size = disk_usage(files.directory)
+    size = os_support.used_bytes(files.directory)
     return Check("model", Verdict.OK, f"{files.model_id}, {size / 2**20:.0f} MiB in {files.directory}")
 
 

@@ -20,13 +20,12 @@ from pathlib import Path
 
 import structlog
 
-from lorestream import durable
+from lorestream import durable, os_support
 from lorestream.adapters.qdrant.edge import catalogue_file, shard
 from lorestream.adapters.qdrant.edge.catalogue_file import Entry, State
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.adapters.qdrant.payload import READABLE_SCHEMAS, SCHEMA_VERSION
 from lorestream.adapters.qdrant.words import DEFAULT_LAYOUT, warn_of_other_layout
-from lorestream.admin.snapshot_files import disk_usage
 from lorestream.collections.catalogue import (
     CREATION_TIMEOUT_S,
     CheckpointOf,
@@ -153,7 +152,7 @@ class EdgeCatalogue:
             # It will hold what the active one holds, without what was removed there.
             active = self._directory / state.active
             with durable.translated(active):
-                used = await durable.in_thread(lambda: disk_usage(active))
+                used = await durable.in_thread(lambda: os_support.used_bytes(active))
             self._require_space(int(used * await (await self.open(state.active)).live_share()))
             await self._change(lambda state: state.pending_deletions.update({name: 0.0}))
             await shard.create_in_subprocess(

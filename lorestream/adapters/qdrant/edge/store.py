@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable
@@ -123,7 +122,7 @@ class EdgeStore(QdrantStore[edge.Point]):
 
     async def disk_bytes(self) -> int | None:
         """The bytes that the files of the store take on the disk."""
-        return await asyncio.to_thread(_disk_bytes, self._directory)
+        return await asyncio.to_thread(os_support.used_bytes, self._directory)
 
     async def live_share(self) -> float:
         """The share of the points' space that a compaction would keep, 0 to 1. Raises Unavailable."""
@@ -176,16 +175,6 @@ class EdgeStore(QdrantStore[edge.Point]):
             self._lock.release()
             if self._temporary:
                 shutil.rmtree(self._directory)
-
-
-def _disk_bytes(directory: Path) -> int:
-    """Allocated bytes: Edge's files are larger than what is written in them. Files removed meanwhile count 0."""
-    total = 0
-    for parent, _, names in os.walk(directory):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os_support.used_bytes(Path(parent, name))
-    return total
 
 
 def _read_reclaimable(path: Path) -> Reclaimable:
