@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import structlog
@@ -14,9 +14,13 @@ from query_service.state import documents
 from query_service.state.documents import CURRENT, Which, gone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lorestream.memories import AgentKey
     from lorestream.state.policies import Manifest
     from query_service.state.rows import VisibleRows
+
+Share = TypeVar("Share")
 
 _log = structlog.get_logger("lorestream.query")
 _decoder = msgspec.json.Decoder(bytes)  # a JSON string in base64
@@ -45,17 +49,26 @@ async def find(rows: VisibleRows, agent: AgentKey, name: str, which: Which = CUR
 
 
 async def read(
-    rows: VisibleRows, agent: AgentKey, name: str, which: Which, policy: Policy
-) -> tuple[Policy, list[bytes]]:
+    rows: VisibleRows,
+    agent: AgentKey,
+    name: str,
+    which: Which,
+    policy: Policy,
+    *,
+    take: Callable[[int], Share],
+) -> tuple[Policy, list[bytes], Share]:
     """The version of the policy and all its parts, whose SHA-256 is that of the manifest.
 
-    `policy`: what `find` has just found; where its parts are not there any more, it is found again. Raises as
-    `documents.find`; HttpError (410) also for a version whose parts are not there any more.
+    `policy`: what `find` has just found; where its parts are not there any more, it is found again. `take`: returns the
+    memory for so many bytes, or raises. Raises as `documents.find`; HttpError (410) also for a version whose parts are
+    not there any more.
     """
     for _ in range(MAX_ATTEMPTS):
+        share = take(policy.manifest.size)
         parts = await _read_parts(rows, agent, name, policy.manifest)
         if parts is not None:
-            return policy, parts
+            return policy, parts, share
+        del share  # before that of another version is taken
         tried, policy = policy, await find(rows, agent, name, which)
         if policy == tried:  # no newer version has replaced it
             break

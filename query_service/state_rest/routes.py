@@ -277,8 +277,9 @@ class _Routes(Routes):
             policy = await policies.find(rows, owner.key, params.name, which)
             if is_known(policy, known):
                 return not_modified(policy, fresh=fresh)
-            share = self._policy_memory.take(policy.manifest.size)
-            policy, parts = await policies.read(rows, owner.key, params.name, which, policy)
+            policy, parts, share = await policies.read(
+                rows, owner.key, params.name, which, policy, take=self._policy_memory.take
+            )
         return whole(policy, parts, share, fresh=fresh)
 
     async def policy_versions(self, request: ApiRequest) -> ApiResponse:

@@ -11,9 +11,12 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from lorestream.memories import Erasure, SubjectKind
+from lorestream.memories import AgentKey, Erasure, SubjectKind
 from lorestream.state import policies
 from lorestream.state.documents import decode, document_key
+from query_service.state import policies as query_policies
+from query_service.state.documents import CURRENT
+from query_service.state.rows import VisibleRows
 from tests.whole_app import WholeApp, open_app
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -316,6 +319,19 @@ async def test_a_policy_is_read_whole_with_its_etag_and_versions(app: WholeApp) 
     assert await refused(app, path) == (404, "not_found")
     assert await refused(app, path, name="other") == (404, "not_found")
     assert await refused(app, "/v1/entities/policy:main/npc:driver") == (400, "invalid_request")
+
+
+async def test_memory_is_taken_for_the_version_that_is_read(app: WholeApp) -> None:
+    """Here the version that was found is replaced before its parts are read."""
+    path, agent = "/v1/policies/npc:racer", AgentKey("default", "npc:racer")
+    rows = VisibleRows(app.runtime.store, app.runtime.ledger)
+    await write(app, "PUT", path, content=b"first", params={"format": "raw"})
+    first = await query_policies.find(rows, agent, "main")
+    for _ in range(KEPT):
+        await write(app, "PUT", path, content=b"the last one", params={"format": "raw"})
+    taken: list[int] = []
+    read = await query_policies.read(rows, agent, "main", CURRENT, first, take=taken.append)
+    assert (read[1], taken) == ([b"the last one"], [5, 12])
 
 
 async def test_a_policy_whose_parts_are_missing_is_not_shown_in_part(app: WholeApp) -> None:
