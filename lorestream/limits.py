@@ -143,6 +143,8 @@ MAX_DEPTH = 32
 Protobuf allows 100 nested messages, and a level of JSON takes three in Qdrant's API.
 """
 
+_LONE_SURROGATE = re.compile(r'\\u[dD][89abAB][0-9a-fA-F]{2}"')
+
 
 def check_json(value: Mapping[str, Any] | list[Any], path: str, levels: int = MAX_DEPTH) -> None:
     """Check that a JSON object or list can be stored and comes back unchanged.
@@ -162,6 +164,15 @@ def check_json(value: Mapping[str, Any] | list[Any], path: str, levels: int = MA
             raise InvalidEvent(fault, path=_child(path, key))
         if isinstance(key, str) and (fault := scalar_fault(key)):
             raise InvalidEvent(f"a key: {fault}", path=path)
+
+
+def json_fault(text: bytes | str, error: Exception) -> str:
+    """What is wrong with a text that msgspec could not decode, by its `error`.
+
+    It takes half of a surrogate pair that is not followed by six more characters for the end of the text.
+    """
+    end = text[-12:].decode(errors="replace") if isinstance(text, bytes) else text[-12:]
+    return "a lone surrogate" if _LONE_SURROGATE.search(end) else str(error)
 
 
 def scalar_fault(value: object) -> str | None:

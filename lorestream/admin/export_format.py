@@ -225,7 +225,7 @@ def parse_line(text: bytes | str, now: float) -> ExportedMemory | ExportedRow:
         is_memory = _kinds.decode(text).row is msgspec.UNSET
         line = _lines.decode(text) if is_memory else _rows.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(str(error)) from error
+        raise InvalidRequest(limits.json_fault(text, error)) from error
     for name in ("timestamp", "accepted_at", "since", "expires_at", "tick", "importance"):
         value = getattr(line, name, None)
         if value is not None and not math.isfinite(value):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import typer
 
+from lorestream.limits import json_fault
 from lorestream.telemetry import printable
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     except msgspec.DecodeError as error:
         example = """'{"type": "dig"}'"""
         raise typer.BadParameter(
-            f"not a JSON object ({error}); example: {example}", param_hint=option
+            f"not a JSON object ({json_fault(text, error)}); example: {example}", param_hint=option
         ) from error
 
 

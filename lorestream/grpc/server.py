@@ -28,7 +28,7 @@ from lorestream.errors import InvalidRequest, Misconfigured, Overloaded, Unavail
 from lorestream.grpc import memory_pb2, memory_pb2_grpc
 from lorestream.grpc.decoding import DecodeErrors, abort
 from lorestream.grpc.measuring import MeasureCalls
-from lorestream.limits import JsonObject, clamp_time
+from lorestream.limits import JsonObject, clamp_time, json_fault
 from lorestream.memories import Memory
 from lorestream.os_support import free_files
 from lorestream.telemetry import Metrics
@@ -226,7 +226,7 @@ def _object(text: str, field: str) -> Mapping[str, Any] | None:
     try:
         value = msgspec.json.decode(text, type=JsonObject)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidRequest(f"not a JSON object: {error}", path=field) from error
+        raise InvalidRequest(f"not a JSON object: {json_fault(text, error)}", path=field) from error
     return value or None
 
 

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 import msgspec
 import zstandard
 
+from lorestream import limits
 from lorestream.access.authentication import Principal, single_authorization
 from lorestream.access.key_file import KeyScope
 from lorestream.errors import InvalidRequest
@@ -29,7 +30,6 @@ Headers: TypeAlias = Mapping[bytes, bytes]
 """Request headers by name, in lower case."""
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_LONE_SURROGATE = re.compile(rb'\\u[dD][89abAB][0-9a-fA-F]{2}"')
 _MAX_ENCODINGS = 2
 _MAX_MEMBERS = 1024
 """Each member of a gzip body and each frame of a zstd body costs a copy of the remaining input, even when it is empty."""
@@ -222,8 +222,7 @@ def decode(raw: bytes, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        # msgspec takes half of a surrogate pair in the last bytes for the end of the body.
-        fault = "a lone surrogate" if _LONE_SURROGATE.search(raw[-12:]) else error
+        fault = limits.json_fault(raw, error)
         raise HttpError(400, "invalid_json", f"the body is not JSON: {fault}") from error
     except RecursionError as error:
         raise HttpError(400, "invalid_json", "the body is nested too deeply") from error

@@ -88,7 +88,7 @@ class QdrantStore(_Part):
     """A Qdrant server or Qdrant Cloud."""
 
     kind: Literal["qdrant"] = "qdrant"
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s@]+/?$")]
+    url: Annotated[str, Field(pattern=r"^https?://(\[[0-9A-Fa-f:.]+\]|[^/\s@:\[\]]+)(:[0-9]{1,5})?/?$")]
     """Address of the REST API, such as http://qdrant:6333, or https://... for TLS."""
     grpc_port: Annotated[int, Field(ge=1, le=65_535)] = 6334
     """Port of the gRPC API on the same host."""

@@ -280,6 +280,7 @@ GOOD = msgspec.to_builtins(ExportedMemory.from_memory(memory()))
         ("not json", "malformed"),
         ("[]", "Expected `object`"),
         ("{", "truncated"),
+        ('{"id": "\\ud800"}', "surrogate"),
         ({"text": ""}, "text"),
         ({"text": None}, "text"),
         ({"id": ""}, "id"),

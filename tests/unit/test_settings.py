@@ -315,6 +315,7 @@ def test_a_login_or_a_certificate_that_the_protocol_ignores_is_refused(
     [
         ("LORESTREAM_STORE__URL", "qdrant:6333", "LORESTREAM_STORE__URL"),
         ("LORESTREAM_STORE__URL", "https://user:key@qdrant:6333", "LORESTREAM_STORE__URL"),
+        ("LORESTREAM_STORE__URL", "http://qdrant:port", "LORESTREAM_STORE__URL"),
         ("LORESTREAM_LOG__PARTITIONS", "0", "LORESTREAM_LOG__PARTITIONS"),
         ("LORESTREAM_LOG__BOOTSTRAP", "", "LORESTREAM_LOG__BOOTSTRAP"),
         ("LORESTREAM_CACHE__PREFIX", "a b", "LORESTREAM_CACHE__PREFIX"),
