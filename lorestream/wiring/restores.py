@@ -110,13 +110,14 @@ async def _restore_to_server(
         await connection.version()
         yield Progress("restoring", 0, manifest.bytes, "bytes")
         await snapshot_api(store).recover(snapshot / snapshots.FILE, name)
+        unregistered = await snapshots.mark_unregistered(connection, store.collection, name)
         yield Progress("restoring", manifest.bytes, manifest.bytes, "bytes")
         metadata = await snapshots.collection_metadata(connection, name)
         await commit_start_offsets(
             log.events, logs.group_of(settings.log, name, metadata.run), manifest.offsets
         )
         # Last: workers begin to index into a collection as soon as it is registered.
-        active = await snapshots.register_collection(connection, store.collection, name)
+        active = await snapshots.register_collection(connection, store.collection, name, unregistered)
     if active is not None:
         yield Remark(
             f"{active} is still searched: once {name} has caught up with the log, switch with `lorestream alias swap {name}`"

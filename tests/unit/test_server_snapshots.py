@@ -156,6 +156,28 @@ async def test_a_failed_restore_changes_nothing(servers: ServerSetup) -> None:
     await servers.qdrant.drop(*before)
 
 
+async def test_a_restore_that_fails_after_the_upload_leaves_a_collection_that_is_deleted_later(
+    servers: ServerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with servers.parts() as parts:
+        await fill(parts, 0, 3)
+        snapshot = await take(parts)
+        before = await servers.collections()
+
+    async def fail(*_: object) -> None:
+        raise Unavailable("the broker is away")
+
+    monkeypatch.setattr(restores, "commit_start_offsets", fail)
+    with pytest.raises(Unavailable, match="the broker is away"):
+        await servers.restore(snapshot)
+    assert await servers.collections() == before
+    async with servers.qdrant.catalogue(servers.alias) as catalogue:
+        [left] = await catalogue.pending_deletions()
+        assert left not in before
+        await catalogue.delete(left)
+    await servers.qdrant.drop(*before)
+
+
 async def test_rest_errors(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await SnapshotApi(f"http://127.0.0.1:{free_port()}", None).fetch("c", "s", tmp_path / "file")

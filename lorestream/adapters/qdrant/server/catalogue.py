@@ -168,7 +168,7 @@ class ServerCatalogue:
             shard_keys=self._options.shard_keys,
         )
         # If this process dies before the `fed` marker is set, this marker has the collection deleted later.
-        unfinished = self._deletion_marker(name, time.time() + CREATION_TIMEOUT_S)
+        unfinished = collection.deletion_marker(self._alias, name, time.time() + CREATION_TIMEOUT_S)
         await collection.create_collection(self._connection, name, metadata, self._options)
         await collection.update_aliases(self._connection, set_={unfinished: name})
         await collection.create_with_indexes(self._connection, name, metadata, self._options)
@@ -220,7 +220,7 @@ class ServerCatalogue:
             if target == name and alias.startswith(f"{self._alias}.")
         ]
         if outdated:
-            marker = self._deletion_marker(name, at)
+            marker = collection.deletion_marker(self._alias, name, at)
             await collection.update_aliases(self._connection, remove=outdated, set_={marker: name})
 
     async def pending_deletions(self) -> Mapping[str, float]:
@@ -242,9 +242,6 @@ class ServerCatalogue:
 
     def _marker(self, kind: str, rest: str) -> str:
         return collection.marker_name(self._alias, kind, rest)
-
-    def _deletion_marker(self, name: str, at: float) -> str:
-        return self._marker("deleted", f"{at:.0f}.{name}")
 
     def _markers(self, aliases: Mapping[str, str], kind: str) -> dict[str, str]:
         return collection.markers(aliases, self._alias, kind)

@@ -150,6 +150,11 @@ def marker_name(alias: str, kind: str, rest: str) -> str:
     return f"{alias}.{kind}.{rest}"
 
 
+def deletion_marker(alias: str, name: str, at: float) -> str:
+    """The marker that has the collection `name` deleted, made at the Unix time `at`. In the future: if it stays."""
+    return marker_name(alias, "deleted", f"{at:.0f}.{name}")
+
+
 async def resolve_alias(connection: Connection, alias: str) -> str | None:
     """The collection behind an alias; None if the alias does not exist. Raises Unavailable."""
     return (await list_aliases(connection)).get(alias)

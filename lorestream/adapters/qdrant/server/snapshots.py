@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import httpx2
 from lorestream import os_support
 from lorestream.adapters.qdrant.server.collection import (
     CollectionMetadata,
+    deletion_marker,
     find_collection,
     marker_name,
     resolve_alias,
@@ -28,6 +30,7 @@ from lorestream.adapters.qdrant.server.collection import (
 from lorestream.adapters.qdrant.server.connection import Connection
 from lorestream.adapters.qdrant.server.protocol import wire
 from lorestream.admin.snapshots import CopyInfo
+from lorestream.collections.catalogue import CREATION_TIMEOUT_S
 from lorestream.errors import LorestreamError, Misconfigured, ModelMismatch, OperationRefused, Unavailable
 
 if TYPE_CHECKING:
@@ -143,10 +146,23 @@ async def collection_metadata(connection: Connection, collection: str) -> Collec
     return (await find_collection(connection, collection, collection)).metadata
 
 
-async def register_collection(connection: Connection, alias: str, collection: str) -> str | None:
+async def mark_unregistered(connection: Connection, alias: str, collection: str) -> str:
+    """Have a restored collection deleted later, unless `register_collection` follows. Returns the marker.
+
+    Raises Unavailable.
+    """
+    marker = deletion_marker(alias, collection, time.time() + CREATION_TIMEOUT_S)
+    await update_aliases(connection, set_={marker: collection})
+    return marker
+
+
+async def register_collection(
+    connection: Connection, alias: str, collection: str, unregistered: str
+) -> str | None:
     """Add a restored collection to the catalogue; make it the active one if there is none. Raises Unavailable.
 
-    Returns the collection that was active before, or None. The aliases are described in `catalogue`.
+    `unregistered`: the marker of `mark_unregistered`. Returns the collection that was active before, or None. The
+    aliases are described in `catalogue`.
     """
     active = await resolve_alias(connection, alias)
     aliases = {
@@ -155,7 +171,7 @@ async def register_collection(connection: Connection, alias: str, collection: st
     }
     if active is None:
         aliases[alias] = collection
-    await update_aliases(connection, set_=aliases)
+    await update_aliases(connection, remove=[unregistered], set_=aliases)
     return active
 
 
