@@ -10,8 +10,8 @@
 --   encode.lua      events as JSON lines
 --   clock.lua       time in milliseconds
 --   store.lua       what is kept in the world's folder
---   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep, thinning, dropped, ids
---                   and leftovers belong to it
+--   spool.lua       events on disk until they are acknowledged; segment, queue, pool, upkeep, thinning, dropped, ids,
+--                   leftovers and erasures belong to it
 --   line_check.lua  checks the lines of earlier runs
 --   sender.lua      sends the spool to the gateway; batch.lua halves what is refused
 --   answer.lua      checks the answers of the services
@@ -138,7 +138,7 @@ local recorder = part("recorder").new({
 local notices = part("notices").new(core, S, losses)
 
 local function on_ack()
-	notices:withdraw()
+	notices:withdraw("sending")
 	local drops = spool.dropped_left == 0 and losses:unreported()
 	if not drops then
 		return
@@ -173,8 +173,11 @@ if http then
 		random = math.random,
 		log = log,
 		S = S,
-		warn = function(text)
-			notices:warn(text)
+		warn = function(about, text)
+			notices:warn(about, text)
+		end,
+		withdraw = function(about)
+			notices:withdraw(about)
 		end,
 		lose = function(why, lines)
 			losses:add(why, lines)
@@ -189,7 +192,7 @@ if http then
 	})
 else
 	local text = S("The mod may not use HTTP and keeps events in the world's folder. Set this and restart: @1", HTTP_LINE)
-	notices:warn(text)
+	notices:warn("sending", text)
 	log("error", text)
 end
 

@@ -35,6 +35,7 @@ local function find(dir, name, check, set_aside)
 	for _, line in ipairs(lines) do
 		Segment.count_line(segment, line)
 	end
+	segment.subject = segment.erase and lines[#lines] or nil
 	local run, number = name:match("^(%d+%-%x+)%-(%d+)")
 	place = place or number
 	segment.place = place:find("-", 1, true) and place or ("%s-%08d"):format(run, tonumber(place))

@@ -9,7 +9,7 @@ local PAUSE_US = 60e6
 
 -- core: the engine. S: the translator of the mod. losses: of losses.lua.
 function Notices.new(core, S, losses)
-	return setmetatable({core = core, S = S, losses = losses, told = 0, told_us = -math.huge}, Notices)
+	return setmetatable({core = core, S = S, losses = losses, warnings = {}, told = 0, told_us = -math.huge}, Notices)
 end
 
 -- Sends the message to an admin. Returns whether the player is one; others get nothing.
@@ -29,14 +29,14 @@ function Notices:send_all(text)
 	return sent
 end
 
--- text: translated by S. Admins who join later get the last one too, until it is withdrawn.
-function Notices:warn(text)
-	self.last = text
+-- text: translated by S. Admins who join later get the last one about the same trouble too, until it is withdrawn.
+function Notices:warn(about, text)
+	self.warnings[about] = text
 	self:send_all(text)
 end
 
-function Notices:withdraw()
-	self.last = nil
+function Notices:withdraw(about)
+	self.warnings[about] = nil
 end
 
 function Notices:of_losses()
@@ -47,8 +47,8 @@ end
 
 function Notices:greet(player)
 	local name = player:get_player_name()
-	if self.last then
-		self:send(name, self.last)
+	for _, text in pairs(self.warnings) do
+		self:send(name, text)
 	end
 	if self.losses.count > 0 and self:send(name, self:of_losses()) then
 		self.losses:mark_told()

@@ -12,19 +12,22 @@ local TIMEOUT_S = 10
 -- A request that curl has not ended after this time, for example behind requests of other mods, is given up.
 local GIVE_UP_US = 60 * 1e6
 local SHUTDOWN_TIMEOUT_US = 1e6
+-- The code of an answer to a valid key that lacks a scope.
+local FORBIDDEN = "forbidden"
+-- After this time, an erasure that the API key may not make is tried again: the key may have got the scope meanwhile.
+local ERASURE_RETRY_US = 600 * 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
--- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(text) to the
--- admins, lose(why, lines) for events that are given up, on_ack() after each acknowledged segment,
--- on_accepted(body, token) after each accepted piece, Answer and Batch
--- (classes).
+-- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(about, text)
+-- to the admins, withdraw(about) a warning, lose(why, lines) for events that are given up, on_ack() after each
+-- acknowledged segment, on_accepted(body, token) after each accepted piece, Answer and Batch (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
 	for key, value in pairs(options) do
 		self[key] = value
 	end
 	self.interval_us = options.flush_interval * 1e6
-	self.next_us = 0
+	self.next_us, self.retry_us = 0, math.huge
 	self.failures = 0
 	self.sent, self.rejected, self.refused = 0, 0, 0
 	self.opening = '{"server":' .. options.quote(options.server) .. ',"events":['
@@ -68,6 +71,9 @@ function Sender:advance(now_us)
 			self:judge(result, now_us)
 		end
 		return result.completed
+	elseif now_us >= self.retry_us and not self.batch then
+		self.retry_us = math.huge
+		self.spool:retry_erasure()
 	elseif now_us >= self.next_us and (self.batch or self.spool:due(now_us, self.interval_us)) then
 		self:fire(now_us)
 		return true
@@ -117,8 +123,9 @@ local function is_success(code)
 end
 
 -- What an answer means for the piece that was sent: "accepted", "refused" (its content; a retry is pointless), "wait"
--- (overload, outage, or an answer that cannot be understood: retry later), or "setup" (wrong configuration, or another
--- service at this address: keep the events and tell the admins). Then the list of rejects, or the reason.
+-- (overload, outage, or an answer that cannot be understood: retry later), "barred" (the key may not erase), or "setup"
+-- (wrong configuration, or another service at this address: keep the events and tell the admins). Then the list of
+-- rejects, or the reason.
 function Sender:verdict(code, answer)
 	local batch = self.batch
 	if is_success(code) then
@@ -134,6 +141,8 @@ function Sender:verdict(code, answer)
 		return "wait"
 	elseif not batch.probing and (code == 413 or (code == 400 or code == 422) and self.Answer.error_of(answer)) then
 		return "refused"
+	elseif code == 403 and batch.segment.erase and not batch.probing and self.Answer.error_of(answer) == FORBIDDEN then
+		return "barred"
 	end
 	return "setup"
 end
@@ -147,7 +156,10 @@ function Sender:judge(result, now_us)
 	end
 	local verdict, detail = self:verdict(code, answer)
 	local fault, message = self.Answer.error_of(answer)
-	if verdict == "refused" then
+	if verdict == "barred" then
+		self:hold(message, now_us)
+		return
+	elseif verdict == "refused" then
 		self:refuse(code, fault, message)
 	elseif verdict == "accepted" then
 		self:accept(detail, type(answer.token) == "string" and answer.token or nil)
@@ -204,11 +216,27 @@ function Sender:accept(rejects, token)
 	if #rejects > 0 then
 		self:give_up(batch:lines(), rejects)
 	end
-	if not batch.segment.erase then
+	if batch.segment.erase then
+		self.retry_us, self.barred = 0, nil
+		self.withdraw("erasing")
+	else
 		self.sent = self.sent + batch:piece().count - #rejects
 		self.on_accepted(batch:piece().body, token)
 	end
 	self:finish_piece()
+end
+
+-- Lets later events pass an erasure that the key may not make.
+function Sender:hold(message, now_us)
+	self.spool.erasures:hold(self.batch.segment)
+	self.batch = nil
+	self.retry_us = now_us + ERASURE_RETRY_US
+	if not self.barred then
+		self.barred = true
+		local text = self.S("the API key may not erase: @1. Erasures wait until it may.", tostring(message))
+		self.log("error", text)
+		self.warn("erasing", text)
+	end
 end
 
 -- Records rejected events as lost, those of one code together, with the message of the first.
@@ -251,7 +279,7 @@ end
 
 function Sender:explain(code, fault, message)
 	local S, why = self.S
-	if code == 401 or code == 403 then
+	if code == 401 or code == 403 and fault ~= FORBIDDEN then
 		why = S("the gateway refuses the API key, set @1 in the server's configuration", "lorestream.api_key = ID.SECRET")
 	elseif fault == "wrong_service" then
 		why = S("lorestream.url does not point to the gateway: @1", tostring(message))
@@ -265,7 +293,7 @@ function Sender:explain(code, fault, message)
 	if self.explained ~= line then
 		self.explained = line
 		self.log("error", line)
-		self.warn(line)
+		self.warn("sending", line)
 	end
 end
 

@@ -15,8 +15,8 @@
 -- does so only if no file is ready or too many are waiting. Otherwise tend() does it, one file in each call
 -- (upkeep.lua).
 
--- segment.lua, queue.lua, pool.lua, upkeep.lua and leftovers.lua, passed in by init.lua.
-local Segment, Queue, Pool, Upkeep, Leftovers = ...
+-- segment.lua, queue.lua, pool.lua, upkeep.lua, leftovers.lua and erasures.lua, passed in by init.lua.
+local Segment, Queue, Pool, Upkeep, Leftovers, Erasures = ...
 
 local Spool = {}
 Spool.__index = Spool
@@ -57,6 +57,7 @@ function Spool.new(options)
 		options.on_dropped(losses)
 	end)
 	self.upkeep = Upkeep.new(self.queue, self.pool)
+	self.erasures = Erasures.new(self.queue, self.upkeep)
 	return self
 end
 
@@ -67,7 +68,11 @@ function Spool:load()
 	self.started = math.max(self.started, latest + 1)
 	for _, segment in ipairs(found) do
 		self.queue:push(segment)
-		self.count = self.count + (segment.erase and 0 or segment.count)
+		if segment.erase then
+			self.erasures:add(segment)
+		else
+			self.count = self.count + segment.count
+		end
 	end
 	-- The server is still loading: this may take some time.
 	self:shed()
@@ -141,12 +146,22 @@ end
 -- Adds an erasure. It keeps its place in the queue: events captured before it are sent before it, and are erased too.
 function Spool:put_erasure(line)
 	self:seal()
+	if self.erasures:is_last(line) then
+		return
+	end
 	local segment = self:begin(true)
-	segment.lines[1], segment.count = line, 1
+	segment.lines[1], segment.count, segment.subject = line, 1, line
 	if segment.saved and not Segment.write(segment, line) then
 		self:unsave(segment)
 	end
 	Segment.close(segment)
+	self.erasures:add(segment)
+end
+
+-- Tries the erasure that was held first once more, behind all events captured until now.
+function Spool:retry_erasure()
+	self:seal()
+	self.erasures:retry()
 end
 
 -- Closes the segment that is being filled, so that it can be sent.
@@ -236,11 +251,13 @@ function Spool:done(segment)
 	assert(segment == self.queue.first, "only the oldest segment can be done")
 	self.queue:remove(segment)
 	self.upkeep:release(segment)
-	if not segment.erase then
-		self.count = self.count - segment.count
-		if not segment.saved then
-			self.unsaved = self.unsaved - segment.count
-		end
+	if segment.erase then
+		self.erasures:done(segment)
+		return
+	end
+	self.count = self.count - segment.count
+	if not segment.saved then
+		self.unsaved = self.unsaved - segment.count
 	end
 end
 

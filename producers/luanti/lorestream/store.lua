@@ -38,7 +38,8 @@ return function(part, options)
 	core.mkdir(dir)
 
 	local Upkeep = part("upkeep", Segment, part("thinning", Segment, Ids), part("dropped", Segment, Ids))
-	local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep, part("leftovers", Segment)).new({
+	local spool = part("spool", Segment, part("queue"), part("pool", Segment), Upkeep, part("leftovers", Segment),
+		part("erasures")).new({
 		dir = dir,
 		boot = options.boot,
 		started = os.time(),

@@ -209,7 +209,7 @@ function fake.spool()
 	local ids = fake.load("ids")
 	local upkeep = fake.load("upkeep", segment, fake.load("thinning", segment, ids), fake.load("dropped", segment, ids))
 	local pool, leftovers = fake.load("pool", segment), fake.load("leftovers", segment)
-	return fake.load("spool", segment, fake.load("queue"), pool, upkeep, leftovers)
+	return fake.load("spool", segment, fake.load("queue"), pool, upkeep, leftovers, fake.load("erasures"))
 end
 
 return fake

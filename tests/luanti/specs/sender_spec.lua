@@ -23,7 +23,8 @@ describe("sender", function()
 			random = function() return 1 end,
 			log = log,
 			S = fake.translate,
-			warn = function(text) warned[#warned + 1] = text end,
+			warn = function(_, text) warned[#warned + 1] = text end,
+			withdraw = function() end,
 			lose = function(why, lines)
 				for _, line in ipairs(lines) do
 					lost[#lost + 1] = why .. ": " .. line
