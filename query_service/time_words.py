@@ -12,6 +12,7 @@ from it. None is left out. The time words themselves are not searched for as wor
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,10 @@ _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _NUMBER = rf"(?P<number>\d{{1,4}}|{'|'.join(sorted(_NUMBERS, key=len, reverse=True))})"
 _YEAR = r"(?P<year>(?:19|20)\d\d)"
 _DAY_OF_MONTH = r"(?P<date>[0-3]?\d)(?:st|nd|rd|th)?"
+_NO_DAY = rf"(?! {_DAY_OF_MONTH.replace('?P<date>', '?:')}\b)"
+
+_YEARS_TO_29_FEBRUARY = 9
+"""Within so many years there is always one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +138,18 @@ def _part_of_day(match: re.Match[str], now: datetime) -> tuple[datetime, datetim
 
 
 def _near_day(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    words = " ".join(match.group().lower().split())
-    day = _midnight(now) - timedelta(days=("today", "yesterday", "the day before yesterday").index(words))
+    words = " ".join(match.group().lower().split()).removeprefix("the ")
+    day = _midnight(now) - timedelta(days=("today", "yesterday", "day before yesterday").index(words))
     return day, day + timedelta(days=1)
 
 
 def _ago(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
-    """N units ago: the whole unit around that moment, of a day or longer from midnight on."""
+    """N units ago: the whole unit around that moment; a day begins at midnight, and months and years with a month."""
     number, unit = _number(match["number"]), match["unit"].lower()
-    if unit in ("month", "year"):
-        months = number * (12 if unit == "year" else 1)
-        return _add_months(now, -months), _add_months(now, 1 - months + (11 if unit == "year" else 0))
+    if unit == "year":
+        return _add_months(now, -12 * number - 6), _add_months(now, -12 * number + 6)
+    if unit == "month":
+        return _add_months(now, -number), _add_months(now, 1 - number)
     length = timedelta(seconds=_UNITS[unit])
     moment = now - number * length
     if unit == "day":
@@ -205,12 +211,14 @@ def _month(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
 
 def _date(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
     """A day of a month; without a year the last one that has begun."""
-    month = _MONTHS.index(match["month"].lower()) + 1
-    year = int(match["year"] or now.year)
-    day = datetime(year, month, int(match["date"]), tzinfo=UTC)
-    if not match["year"] and day > now:
-        day = day.replace(year=year - 1)
-    return day, day + timedelta(days=1)
+    month, date = _MONTHS.index(match["month"].lower()) + 1, int(match["date"])
+    years = [int(match["year"])] if match["year"] else range(now.year, now.year - _YEARS_TO_29_FEBRUARY, -1)
+    for year in years:
+        if date <= monthrange(year, month)[1]:
+            day = datetime(year, month, date, tzinfo=UTC)
+            if day <= now or match["year"]:
+                return day, day + timedelta(days=1)
+    raise ValueError(match.group())
 
 
 def _iso_date(match: re.Match[str], now: datetime) -> tuple[datetime, datetime]:
@@ -237,7 +245,7 @@ _PATTERNS: tuple[
 ] = (
     (_pattern("(?P<which>this|last|yesterday) (?P<part>morning|afternoon|evening|night)"), _part_of_day),
     (_pattern("(?P<which>tonight)(?P<part>)"), _part_of_day),
-    (_pattern("the day before yesterday|yesterday|today"), _near_day),
+    (_pattern("(?:the )?day before yesterday|yesterday|today"), _near_day),
     (_pattern(f"{_NUMBER} (?P<unit>minute|hour|day|week|month|year)s? ago"), _ago),
     (_pattern(f"(?:last|past|previous) {_NUMBER} (?P<unit>minute|hour|day|week|month|year)s?"), _past_units),
     (_pattern("(?P<which>this|last|past|previous) (?P<unit>week|month|year)"), _calendar_unit),
@@ -249,10 +257,15 @@ _PATTERNS: tuple[
         ),
         _season,
     ),
-    (_pattern(f"(?:in|during|since|of|(?P<which>this|last|previous)) {_MONTH}"), _month),
-    (_pattern(f"{_MONTH},? {_YEAR}"), _month),
+    (
+        _pattern(
+            f"(?:in|during|since|of|(?P<which>this|last|previous)) {_MONTH}(?:,? (?:of )?{_YEAR}|{_NO_DAY})"
+        ),
+        _month,
+    ),
+    (_pattern(f"{_MONTH},? (?:of )?{_YEAR}"), _month),
     (_pattern(f"{_DAY_OF_MONTH} (?:of )?{_MONTH}(?:,? {_YEAR})?"), _date),
     (_pattern(f"{_MONTH} {_DAY_OF_MONTH}(?:,? {_YEAR})?"), _date),
     (_pattern(r"(?:19|20)\d\d-[01]\d-[0-3]\d"), _iso_date),
-    (_pattern(f"(?:in|during|since|of) {_YEAR}"), _year),
+    (_pattern(rf"(?:in|during|since|of) {_YEAR}(?!-\d)"), _year),
 )
