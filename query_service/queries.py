@@ -54,7 +54,7 @@ class _Scoped(Protocol):
     def scope(self) -> str | None: ...
 
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 T = TypeVar("T")
 
@@ -358,7 +358,9 @@ def bounded_filter(
     if type_ is not None:
         parts.append(Condition(Field(("type",)), Op.EQ, type_))
     if conversation is not None:
-        named = (conversation, int(conversation)) if _INTEGER.fullmatch(conversation) else (conversation,)
+        named: tuple[str | int, ...] = (conversation,)
+        if _INTEGER.fullmatch(conversation) and int(conversation) in limits.INT64:
+            named = (conversation, int(conversation))
         parts.append(Condition(Field(("metadata", "conversation")), Op.IN, named))
     bounds = (
         ("tick", Op.GTE, tick_from),

@@ -101,9 +101,10 @@ async def test_a_cached_answer_is_not_used_after_a_new_record(reader: Reader) ->
 
 
 async def test_a_conversation_is_named_by_a_string_or_a_number(reader: Reader) -> None:
-    for n, conversation in enumerate(["c1", 3, 3.0, "3", None, ["c1"]]):
+    large, beyond = 1234567890123456789, "9223372036854775808"
+    for n, conversation in enumerate(["c1", 3, 3.0, "3", None, ["c1"], large, 2**63 - 1, beyond, "03"]):
         await reader.remember(
-            f"{n}", type="message", data={"conversation": conversation}, timestamp=NOW - 9 + n
+            f"{n}", type="message", data={"conversation": conversation}, timestamp=NOW - 99 + n
         )
 
     async def shown(**params: Any) -> list[str]:
@@ -112,6 +113,10 @@ async def test_a_conversation_is_named_by_a_string_or_a_number(reader: Reader) -
     assert await shown(conversation="3") == ["1", "2", "3"]
     assert await shown(conversation="c1", type="message") == ["0", "5"]
     assert await shown(conversation="-1") == []
+    assert await shown(conversation=str(large)) == ["6"]
+    assert await shown(conversation=str(2**63 - 1)) == ["7"]
+    assert await shown(conversation=beyond) == ["8"]
+    assert await shown(conversation="03") == ["9"]
 
 
 # --- streams -------------------------------------------------------------------------------------------
