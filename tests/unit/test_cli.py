@@ -174,7 +174,7 @@ def test_wrong_usage_ends_with_2(arguments: list[str]):
     "arguments",
     [
         ["put", "a", "x"],
-        ["search", "a", "q"],
+        ["search", "a", "q", "--mode", "keyword", "--min-score", "7.5"],
         ["recent", "a"],
         ["agents"],
         ["tail"],

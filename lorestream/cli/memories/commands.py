@@ -124,8 +124,7 @@ def search(
         str | None, typer.Option(metavar="JSON", help="Conditions that a memory must meet, as a JSON object.")
     ] = None,
     min_score: Annotated[
-        float | None,
-        typer.Option(help="Leave out memories with a lower score.", min=-1, max=1, callback=options.finite),
+        float | None, typer.Option(help="Leave out memories with a lower score.", callback=options.finite)
     ] = None,
     neighbours: Annotated[
         float | None,
