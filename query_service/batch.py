@@ -63,13 +63,13 @@ class BatchRoutes(Routes):
         """Answer or reject each read on its own."""
         request.query_params(NoParams)
         batch, started = await request.json(RawBatch), time.perf_counter()
-        searches = () if batch.searches is UNSET else batch.searches
-        if batch.searches is UNSET and not (batch.contexts or batch.entities):
+        searches, contexts, entities = batch.searches or (), batch.contexts or (), batch.entities or ()
+        if batch.searches is UNSET and not (contexts or entities):
             raise InvalidRequest("a list of searches is missing", path="searches")
         asked = [
             *((_SEARCH, raw) for raw in searches),
-            *((_CONTEXT, raw) for raw in batch.contexts),
-            *((_ENTITY, raw) for raw in batch.entities),
+            *((_CONTEXT, raw) for raw in contexts),
+            *((_ENTITY, raw) for raw in entities),
         ]
         if len(asked) > MAX_BATCH_READS:
             raise InvalidRequest(f"a batch has at most {MAX_BATCH_READS} reads, this one has {len(asked)}")
@@ -94,7 +94,7 @@ class BatchRoutes(Routes):
             for (kind, _), one in zip(asked, results, strict=True)
         ]
         after_searches = len(searches)
-        after_contexts = after_searches + len(batch.contexts)
+        after_contexts = after_searches + len(contexts)
         lists = {
             b"results": encoded[:after_searches],
             b"contexts": encoded[after_searches:after_contexts],

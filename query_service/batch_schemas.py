@@ -42,17 +42,17 @@ class Batch(ReadRequest):
     `searches` may be missing where there are others.
     """
 
-    searches: Annotated[Sequence[Search], _UP_TO_ALL]
-    contexts: Annotated[Sequence[AgentContext], _UP_TO_ALL] = ()
-    entities: Annotated[Sequence[EntityRead], _UP_TO_ALL] = ()
+    searches: Annotated[Sequence[Search], _UP_TO_ALL] | None
+    contexts: Annotated[Sequence[AgentContext], _UP_TO_ALL] | None = None
+    entities: Annotated[Sequence[EntityRead], _UP_TO_ALL] | None = None
 
 
 class RawBatch(ReadRequest):
     """A Batch whose reads are not decoded yet, so that each can be rejected on its own."""
 
-    searches: Annotated[Sequence[Raw], _UP_TO_ALL] | UnsetType = UNSET
-    contexts: Annotated[Sequence[Raw], _UP_TO_ALL] = ()
-    entities: Annotated[Sequence[Raw], _UP_TO_ALL] = ()
+    searches: Annotated[Sequence[Raw], _UP_TO_ALL] | UnsetType | None = UNSET
+    contexts: Annotated[Sequence[Raw], _UP_TO_ALL] | None = None
+    entities: Annotated[Sequence[Raw], _UP_TO_ALL] | None = None
 
 
 class SearchResult(Struct):

@@ -115,6 +115,7 @@ EXPLAIN = Example(
                 "message": "it is number 9 with the score 0.7840, and k is 5; the last of these has the score 0.8100",
             }
         ],
+        "fresh": True,
     },
 )
 PLACES = Example(

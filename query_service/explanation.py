@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from query_service.recall import Recall
 
 
-async def explain(recall: Recall, query: SearchQuery, body: Explain, tenant: str) -> ExplainResponse | None:
+async def explain(
+    recall: Recall, query: SearchQuery, body: Explain, tenant: str, *, fresh: bool
+) -> ExplainResponse | None:
     """The place of the memory `body.id` in the search; None where its agents have no such memory."""
     memory = await get_memory(recall, query.agents, body.id)
     if memory is None:
@@ -44,6 +46,7 @@ async def explain(recall: Recall, query: SearchQuery, body: Explain, tenant: str
         k=query.k,
         last_score=best[-1].score if best else None,
         reasons=reasons,
+        fresh=fresh,
     )
 
 

@@ -67,9 +67,9 @@ class _Routes(Routes):
             raise InvalidRequest("name the agent of the memory in agent_id", path="scope")
         await self._limits.count_queries(request.principal, query.agents.scope.agents)
         recall = self._recall
-        await recall.reached(query.after, query.wait_s)
+        fresh = await recall.reached(query.after, query.wait_s)
         with self._timed("explain"):
-            answer = await explain(recall, query, body, request.tenant)
+            answer = await explain(recall, query, body, request.tenant, fresh=fresh)
         return found_response(answer, "these agents have no such memory")
 
     async def places(self, request: ApiRequest) -> ApiResponse:

@@ -40,6 +40,7 @@ class ExplainResponse(Struct):
 
     `found`: it is among the best k; then `reasons` is empty. `rank`: 1 is the best; null where it is not ranked.
     `ranked`: how many memories are ranked. `last_score`: the score of the last of the best k, null without any.
+    `fresh`: the write of `after` is in it.
     """
 
     memory: FoundMemory
@@ -49,6 +50,7 @@ class ExplainResponse(Struct):
     k: int
     last_score: float | None
     reasons: Sequence[Reason]
+    fresh: bool
 
 
 class Places(ReadRequest):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lorestream.identity import memory_id
+from lorestream.tokens import token
 from query_service import aggregates, places
 from tests.retrieval.reader import NOW, Reader, open_reader
 
@@ -97,6 +98,12 @@ async def test_every_reason_names_its_field(reader: Reader) -> None:
 async def test_a_record_is_in_no_search_by_meaning(reader: Reader) -> None:
     await reader.remember("worth 3", event_id="r", type="reward", recall=False)
     assert codes(await explained(reader, "r", query="worth 3")) == [("record", "query")]
+
+
+async def test_an_explanation_tells_whether_the_write_was_waited_for(reader: Reader) -> None:
+    await reader.remember("gold in the river", event_id="gold")
+    for after, fresh in ((None, True), (token({0: 7}), False)):
+        assert (await explained(reader, "gold", query="gold", after=after, wait_ms=0))["fresh"] is fresh
 
 
 async def test_unknown_memories_and_whole_tenants_are_refused(reader: Reader) -> None:

@@ -193,9 +193,9 @@ def adapted(case: Case, written: tuple[str, str], filters: dict[str, Any]) -> Ca
     if not isinstance(case.body, dict):
         return case
     batch = case.path.endswith("/batch")
-    for context in case.body.get("contexts", ()):
+    for context in case.body.get("contexts") or ():
         context["agent_id"] = AGENT
-    for body in case.body.get("searches", ()) if batch else [case.body]:
+    for body in (case.body.get("searches") or ()) if batch else [case.body]:
         body |= {name: value for name, value in (("filters", filters), ("after", token)) if name in body}
         if case.path == "/memory/get":
             body |= {"agent_id": AGENT, "query": "pine trees", "query_text": None}

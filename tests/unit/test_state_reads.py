@@ -88,7 +88,8 @@ async def test_a_batch_reads_documents_contexts_and_memories_each_on_its_own(app
     many = {"searches": batch["searches"] * 32, "contexts": batch["contexts"] * 16, "entities": [{}]}
     refusal = await app.http.post("/v1/memories/search/batch", json=many)
     assert (refusal.status_code, refusal.json()["error"]["code"]) == (400, "invalid_request")
-    assert (await app.ask("POST", "/v1/memories/search/batch", json={"searches": []})) == {"results": []}
+    for empty in ({"searches": []}, {"searches": None, "contexts": None, "entities": None}):
+        assert (await app.ask("POST", "/v1/memories/search/batch", json=empty)) == {"results": []}
 
 
 async def test_a_document_is_read_as_it_is_as_it_was_and_by_version(app: WholeApp) -> None:
