@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 _MAX_VALUE_CHARS = 200
@@ -57,21 +57,53 @@ def without_names(
     NFD). At a letter without case the word need not end: the scripts of such letters put no spaces between words, or
     write particles to a name. A type with a phrase of its own stays. Equal to the arguments if they have no name.
     """
-    forms = {form for name in names for form in (name, words(name))}
-    forms |= {unicodedata.normalize(how, form) for form in forms for how in ("NFC", "NFD")}
-    if not forms - {""}:
-        return kind, data
-    each = "|".join(map(_whole_word, sorted(forms - {""}, key=len, reverse=True)))
-    name = re.compile(f"(?:{each})")
     has_phrase = kind in _SPECIAL or kind in _PHRASES
+    content = "\0".join(_strings(data if has_phrase else [kind, data]))
+    # Most names do not occur, and a pattern costs much more than this look.
+    forms = {form for name in names for form in _forms(name) if form and form in content}
+    if not forms:
+        return kind, data
+    name = _whole_words(forms)
     return kind if has_phrase else _replace_in(kind, name), _replace_in(data, name)
 
 
-def _whole_word(name: str) -> str:
-    """The pattern of a name that is a word of its own; `player:` before it belongs to it."""
-    before = "" if unicodedata.category(name[0]) == "Lo" else r"(?<![^\W_])"
-    after = "" if unicodedata.category(name[-1]) == "Lo" else r"(?![^\W_])"
-    return rf"(?:(?<![^\W_])player:|{before}){re.escape(name)}{after}"
+def _forms(name: str) -> set[str]:
+    """The name as it may stand in a text."""
+    forms = {name, words(name)}
+    if name.isascii():
+        return forms
+    return forms | {unicodedata.normalize(how, form) for form in forms for how in ("NFC", "NFD")}
+
+
+def _strings(value: Any) -> Iterator[str]:  # noqa: ANN401 (any JSON value)
+    """Every text in the value, and every key."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for key, part in value.items():
+                yield key
+                yield from _strings(part)
+        case list():
+            for part in value:
+                yield from _strings(part)
+        case _:
+            pass
+
+
+def _whole_words(names: Collection[str]) -> re.Pattern[str]:
+    """The pattern of the names that are words of their own, the longest first; `player:` before a name belongs to it.
+
+    What precedes a word is looked at once for all names: at each character of a text for each of 64 names takes long.
+    """
+    apart, anywhere = list[str](), list[str]()
+    for name in sorted(names, key=len, reverse=True):
+        one = re.escape(name) + ("" if unicodedata.category(name[-1]) == "Lo" else r"(?![^\W_])")
+        (anywhere if unicodedata.category(name[0]) == "Lo" else apart).append(one)
+    each = "|".join([*apart, *anywhere])
+    return re.compile(
+        rf"(?<![^\W_])(?:player:)?(?:{each})" + (rf"|(?:{'|'.join(anywhere)})" if anywhere else "")
+    )
 
 
 def _replace_in(value: Any, name: re.Pattern[str]) -> Any:  # noqa: ANN401 (any JSON value)

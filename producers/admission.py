@@ -118,7 +118,7 @@ _event_decoder = msgspec.json.Decoder(Event)
 
 
 def parse_event(raw: bytes | msgspec.Raw) -> Event:
-    """Parse and validate one event.
+    """Parse and validate one event. Where the text to be generated would have a player's name, it is generated here.
 
     Raises InvalidEvent for an event that can never become a memory, and HttpError (400) when it is not JSON.
     """
@@ -133,6 +133,8 @@ def parse_event(raw: bytes | msgspec.Raw) -> Event:
             f"{size} bytes; an event may have at most {MAX_EVENT_BYTES}, and {MAX_RECORD_BYTES} with recall false"
         )
     _validate(event)
+    if not event.text and is_for_recall(event):
+        event.text = _text_without_names(event)
     return event
 
 
@@ -255,7 +257,7 @@ class Admission:
             timestamp=accepted_at if time is None or time > accepted_at + MAX_FUTURE_S else time,
             accepted_at=accepted_at,
             type=event.type or None,
-            text=event.text or (_text_without_names(event) if recall else None),
+            text=event.text or None,
             data=_non_empty(event.data),
             metadata=_non_empty(event.metadata),
             player=None if player is None else self.pseudonyms.player(tenant, player),
@@ -295,7 +297,10 @@ def _text_without_names(event: Event) -> str | None:
     about = {identity.about_player(one, event.player) for one in event.about or ()}
     names = {event.player, identity.player_name(event.agent_id), *about} - {None, ""}
     anonymous = narrate.without_names(kind, data, cast("set[str]", names))
-    return None if anonymous == (kind, data) else narrate.narrate(*anonymous, by_player=True)
+    if anonymous == (kind, data):
+        return None
+    by_player = bool(event.player) or identity.player_name(event.agent_id) is not None
+    return narrate.narrate(*anonymous, by_player=by_player)
 
 
 def _coordinates(pos: Coordinates | list[Any] | None) -> dict[str, float] | None:

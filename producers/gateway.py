@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from lorestream.ports import (
     WebhookPost,
 )
 from lorestream.telemetry import Metrics
+from lorestream.turns import Turns
 from lorestream.wiring import GatewayParts
 from producers import corrections, erasures, examples, rewinds, webhooks
 from producers.admission import DEFAULT_SERVER, Admission, parse_event, split_batch
@@ -47,9 +47,6 @@ from producers.schemas import (
 from producers.state import routes as state_routes
 from producers.state.writer import StateWriter
 from producers.webhooks import WebhookDesk
-
-_EVENTS_PER_SLICE = 100
-"""Events parsed before the event loop may run other tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +121,9 @@ class Gateway:
         """
         parsed: list[Event | None] = []
         rejected: list[RejectedEvent] = []
+        turns = Turns()
         for index, raw in enumerate(batch):
-            if index % _EVENTS_PER_SLICE == _EVENTS_PER_SLICE - 1:
-                await asyncio.sleep(0)
+            await turns.next()
             try:
                 parsed.append(parse_event(raw))
             except InvalidEvent as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from typing import Any
 
@@ -245,10 +246,33 @@ def test_a_text_is_generated_at_once_only_from_data_with_the_players_name() -> N
             {"player": "dig", "type": "dig", "data": {"by": "dig", "node": "tree"}},
             "a player dug tree, by a player",
         ),
+        (
+            {
+                "player": "Al",
+                "about": ["\u674e", "Alan", "Bo"],
+                "type": "note",
+                "data": {"a": "Alan, player:\u674e\u674e Bob Al"},
+            },
+            "a player note, a a player, a playera player Bob a player",
+        ),
+        (
+            {"agent_id": "npc:smith", "about": ["Bob"], "type": "talk", "data": {"message": "Bob owes me"}},
+            "said: a player owes me",
+        ),
     ],
 )
 def test_a_generated_text_has_no_name_in_any_script_form_or_place(event: dict[str, Any], text: str) -> None:
     assert admitted(text="", **event).text == text
+
+
+def test_many_names_in_a_long_text_are_searched_quickly() -> None:
+    """With a look at what precedes each name, for each of them at each word, these took 2 seconds."""
+    names = [f"a{number}" for number in range(64)]
+    messages = [" ".join(["a"] * 7000), " ".join([*names, *["a"] * 6900])]
+    began = time.thread_time()
+    for message in messages * 8:
+        admitted(text="", type="chat", about=names, data={"message": message})
+    assert time.thread_time() - began < 1.0
 
 
 # --- records -------------------------------------------------------------------------------------------
