@@ -38,7 +38,8 @@ class Accesses:
 
     async def _touch(self, memories: Sequence[Memory], now: float) -> None:
         await self._forget_erased()
-        await self.times.touch(memories, now)
+        # What was erased since the search found it is kept by nobody else, and would be forgotten no more.
+        await self.times.touch([one for one in memories if not self.ledger.covers(one)], now)
 
     async def _forget_erased(self) -> None:
         async with self._forgetting:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from lorestream.limits import MAX_K
 from lorestream.memories import And, Condition, Field, Op, PageQuery
 from query_service.browse import get_memory
 from query_service.encoding import found_memory
@@ -27,8 +28,10 @@ async def explain(
     memory = await get_memory(recall, query.agents, body.id)
     if memory is None:
         return None
-    # More than k do not change the order of the best k, and without a least score all of them have a rank.
-    ranked = await recall.ranked(replace(query, k=RERANK_POOL_SIZE, min_score=None))
+    # More than k do not change the order of the best k, and without a least score all of them have a rank. The lists
+    # that a hybrid search joins would be longer, though, with memories that no such search returns.
+    most = MAX_K if query.mode == "hybrid" and query.blend is None else RERANK_POOL_SIZE
+    ranked = await recall.ranked(replace(query, k=most, min_score=None))
     best = [one for one in ranked[: query.k] if query.min_score is None or one.score >= query.min_score]
     place = next((place for place, one in enumerate(ranked) if one.memory.id == memory.id), None)
     if place is not None and place < len(best):

@@ -65,6 +65,9 @@ EncodeContext: TypeAlias = "Callable[[ContextQuery, ContextExcerpt, Document | N
 
 ComputeRead: TypeAlias = "Callable[[Vector | None], Awaitable[ComputedAnswer]]"
 
+Refusal: TypeAlias = "InvalidRequest | HttpError | Overloaded"
+"""Why one read of a batch is not answered although others may be."""
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -187,23 +190,33 @@ class Recall:
 
     async def answer(self, read: Read) -> Answer:
         """Answer a read from the cache, or compute its answer."""
-        pending = await self._look_up(read)
-        return await self._finish(read, pending)
+        started = time.perf_counter()
+        fresh = await self.reached(read.after, read.wait_s)
+        return await self._finish(read, await self._look_up(read, started, fresh=fresh))
 
-    async def answer_all(self, reads: Sequence[Read]) -> list[Answer | InvalidRequest | HttpError]:
-        """Answer or reject each read as `answer` does; the texts that need a vector are embedded in one call."""
-        pending = await supervision.run_all(*(self._look_up(read) for read in reads))
+    async def answer_all(self, reads: Sequence[Read]) -> list[Answer | Refusal]:
+        """Answer or refuse each read as `answer` does; the texts that need a vector are embedded in one call."""
+        started = time.perf_counter()
+        # All writes first: what is found in the cache would be old when another read had waited for its write.
+        fresh = await supervision.run_all(*(self.reached(read.after, read.wait_s) for read in reads))
+        pending = await supervision.run_all(
+            *(self._look_up(read, started, fresh=one) for read, one in zip(reads, fresh, strict=True))
+        )
         budget = RequestBudget()
         vectors = await self._embed_all(
             read.text for read, one in zip(reads, pending, strict=True) if one.lookup.encoded is None
         )
         slots = asyncio.Semaphore(MAX_READS_OF_A_BATCH)
 
-        async def answer(read: Read, one: Pending) -> Answer | InvalidRequest | HttpError:
+        async def answer(read: Read, one: Pending) -> Answer | Refusal:
             async with slots:
                 return await self._finish_or_reject(read, one, vectors, budget)
 
-        return await supervision.run_all(*map(answer, reads, pending))
+        answers = await supervision.run_all(*map(answer, reads, pending))
+        refusals = [one for one in answers if isinstance(one, Overloaded)]
+        if refusals and len(refusals) == len(answers):
+            raise refusals[0]  # nothing was answered: the request is refused, with its status and Retry-After
+        return answers
 
     @contextlib.asynccontextmanager
     async def working(self, scope: Scope, filter_: Filter) -> AsyncGenerator[int]:
@@ -279,10 +292,7 @@ class Recall:
             wait_s=query.wait_s,
         )
 
-    async def _look_up(self, read: Read) -> Pending:
-        """Wait for the write, then look up the answer."""
-        started = time.perf_counter()
-        fresh = await self.reached(read.after, read.wait_s)
+    async def _look_up(self, read: Read, started: float, *, fresh: bool) -> Pending:
         with self.metrics.query_stages("cache"):
             lookup = await self.answers.look_up(read.agents, read.key + self.collection.encode())
         return Pending(started, fresh, lookup)
@@ -294,25 +304,31 @@ class Recall:
         return Answer(encoded, cache, pending.fresh)
 
     async def _finish_or_reject(
-        self, read: Read, pending: Pending, vectors: Mapping[str, Vector], budget: RequestBudget
-    ) -> Answer | InvalidRequest | HttpError:
+        self, read: Read, pending: Pending, vectors: Mapping[str, Vector | Overloaded], budget: RequestBudget
+    ) -> Answer | Refusal:
+        if pending.lookup.encoded is not None:
+            return await self._finish(read, pending)
         vector = None if read.text is None else vectors.get(read.text)
+        if isinstance(vector, Overloaded):
+            return vector
         try:
             # The batch's budget limits only its own reads: other requests may join the computation.
             async with budget.deadline():
-                if pending.lookup.encoded is None:
-                    budget.spend(await self.store.cost(read.scope, read.filter))
+                budget.spend(await self.store.cost(read.scope, read.filter))
                 return await self._finish(read, pending, vector)
-        except (InvalidRequest, HttpError) as error:
+        except (InvalidRequest, HttpError, Overloaded) as error:
             return error
 
-    async def _embed_all(self, texts: Iterable[str | None]) -> dict[str, Vector]:
+    async def _embed_all(self, texts: Iterable[str | None]) -> Mapping[str, Vector | Overloaded]:
+        """The vector of each text, or why there is none now."""
         wanted = [text for text in texts if text is not None]
         if not wanted:
             return {}
         try:
             with self._admitted(), self.metrics.query_stages("embed"):
                 return await embed_queries(self.embedder, wanted)
+        except Overloaded as error:
+            return dict.fromkeys(wanted, error)
         except InvalidRequest:
             # A remote endpoint rejects one of the texts: each search embeds its own, and only that one is rejected.
             return {}

@@ -83,3 +83,11 @@ async def test_a_search_that_is_cancelled_leaves_no_erasure_out(reader: Reader) 
     cancelled.cancel()
     go_on.set()
     assert await other == {}
+
+
+async def test_what_was_erased_since_the_search_found_it_is_not_kept(reader: Reader) -> None:
+    accesses = Accesses(LocalAccessTimes(), reader.runtime.ledger)
+    found = await reader.runtime.store.page(PageQuery(Scope("default", ("a",)), 10, NOW))
+    await reader.runtime.ledger.add(Erasure("e1", "default", SubjectKind.AGENT, ("a",), NOW))
+    await accesses._touch(found, NOW)
+    assert await accesses.times.last(found) == {}

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from lorestream.identity import memory_id
+from lorestream.limits import MAX_K
 from lorestream.tokens import token
 from query_service import aggregates, places
+from tests.parts import put
 from tests.retrieval.reader import NOW, Reader, open_reader
 
 
@@ -175,3 +177,14 @@ async def test_wrong_requests_for_places_name_the_field(
 ) -> None:
     answer = await reader.post("/v1/memories/places", body)
     assert (answer.status_code, answer.json()["error"]["details"].get("path")) == (400, path)
+
+
+async def test_a_hybrid_search_is_explained_with_its_own_lists(reader: Reader) -> None:
+    """A search by meaning ranks all of these; the lists that a hybrid one joins end before the last of them."""
+    await reader.write(
+        *(put(f"pine {'tree ' * (number + 1)}", event_id=f"{number}", at=NOW - 1) for number in range(220))
+    )
+    by_meaning = await explained(reader, "219", query="pine", mode="dense")
+    assert (by_meaning["ranked"], codes(by_meaning)) == (220, [("rank", "k")])
+    hybrid = await explained(reader, "219", query="pine", mode="hybrid")
+    assert (hybrid["ranked"], codes(hybrid)) == (MAX_K, [("not_ranked", "query")])

@@ -15,6 +15,7 @@ from lorestream.errors import InvalidRequest, Overloaded, Unavailable
 from lorestream.grpc.memory_pb2 import GetMemoryResponse
 from lorestream.http.request import HttpError
 from lorestream.memories import Erasure, SubjectKind
+from lorestream.tokens import token
 from lorestream.wiring import Runtime
 from query_service import recall, retrieval
 from query_service.queries import parse_search
@@ -416,6 +417,56 @@ async def test_a_full_embedder_queue_is_429(runtime: Runtime) -> None:
         answer = await reader.post("/v1/memories/search", {"agent_id": "a", "query": "one"})
         assert answer.status_code == 429
         assert answer.json()["retry_after_ms"] == 1000
+
+
+async def test_an_overloaded_read_refuses_only_itself(runtime: Runtime) -> None:
+    def full(*_args: object) -> None:
+        raise Overloaded("too many")
+
+    async with over(runtime) as reader:
+        await reader.remember("one")
+        await reader.search("kept")
+    searches = [
+        {"agent_id": "a", "query": "one"},
+        {"agent_id": "a", "query": "one", "mode": "keyword"},
+        {"agent_id": "a", "query": "kept"},
+        {"agent_id": "a"},
+    ]
+    async with over(runtime, embedder=Faulty(runtime.embedder, embed=full)) as reader:
+        answer = await reader.post("/v1/memories/search/batch", {"searches": searches})
+        refused, *found = answer.json()["results"]
+        assert (refused["error"]["code"], refused["retry_after_ms"]) == ("overloaded", 1000)
+        assert [one["memories"][0]["text"] for one in found] == ["one"] * 3
+    failing = Faulty(runtime.store, search=full)
+    async with over(runtime, store=failing) as reader:
+        answer = await reader.post("/v1/memories/search/batch", {"searches": searches})
+        assert ["error" in one for one in answer.json()["results"]] == [True, False, False, False]
+
+
+async def test_a_batch_looks_into_the_cache_after_its_waits(runtime: Runtime) -> None:
+    """What was cached may have changed while another read of the batch waited for its write."""
+    waiting = asyncio.Event()
+    go_on = asyncio.Event()
+
+    class Slow:
+        async def reached(self, _positions: object, _timeout_s: float) -> bool:
+            waiting.set()
+            await go_on.wait()
+            return True
+
+    async with over(runtime, watermarks=Slow()) as reader:
+        await reader.remember("one")
+        await reader.search("one")
+        searches = [
+            {"agent_id": "a", "query": "one"},
+            {"agent_id": "b", "query": "one", "after": token({0: 7}), "wait_ms": 1000},
+        ]
+        batch = asyncio.ensure_future(reader.post("/v1/memories/search/batch", {"searches": searches}))
+        await waiting.wait()
+        await reader.remember("one more")
+        go_on.set()
+        first, second = (await batch).json()["results"]
+        assert (len(first["memories"]), second["fresh"]) == (2, True)
 
 
 # --- visibility --------------------------------------------------------------------------------------------
