@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lorestream.memories import And, Condition, Filter, Op, Scope
+from lorestream.memories import And, Condition, Filter, Op, Or, Scope
 
 
 def with_records(scope: Scope, filter_: Filter) -> Scope:
@@ -17,6 +17,8 @@ def _names_types(filter_: Filter) -> bool:
     match filter_:
         case And(parts):
             return any(map(_names_types, parts))
+        case Or(parts):
+            return all(map(_names_types, parts))
         case Condition(field, op, _):
             return field.path == ("type",) and op in (Op.EQ, Op.IN)
         case _:

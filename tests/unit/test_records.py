@@ -73,8 +73,10 @@ async def test_a_record_is_shown_only_where_its_type_is_named(reader: Reader) ->
     assert page["memories"][0]["text"] == ""
     assert ids_in((await reader.get(PAGE, filters=json.dumps(named)))["memories"]) == [id_of("r1")]
     assert (await reader.get(PAGE, type="dig"))["total"] == 2
-    for filters in (named, {"type": ["reward"]}, {"AND": [named]}, {"type": {"eq": "reward"}}):
+    either = {"OR": [named, {"type": "chat", "value": 1}]}
+    for filters in (named, {"type": ["reward"]}, {"AND": [named]}, {"type": {"eq": "reward"}}, either):
         assert ids_in((await reader.search(filters=filters))["memories"]) == [id_of("r1")]
+    assert await reader.texts(filters={"OR": [named, {"value": 1}]}) == []
     tenant = await reader.search(scope="tenant", filters={"type": ["reward", "dig"]}, k=100)
     assert len(tenant["memories"]) == 3
     one = await reader.get(f"/v1/memories/{id_of('r1')}", agent_id="a")
