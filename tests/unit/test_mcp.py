@@ -124,6 +124,9 @@ async def a_life(client: Client) -> None:
     assert context["state"] == {"name": "Ada"}
     assert context["text"].startswith("Name: Ada\n")
     assert "the miner owes me ten lumps" in context["text"]
+    context = await call(client, "context", agent_id=SMITH, query="owes", relevant=1, recent=0)
+    shown_in_text = [context[name] for name in ("relevant", "neighbours", "recent")]
+    assert shown_in_text == [[debt["id"]], [lake["id"]], []]
 
     agents = json.loads((await client.read_resource("lorestream://agents")).contents[0].text)
     assert agents == {"agents": [{"agent_id": SMITH, "total": 2}]}

@@ -76,11 +76,15 @@ class Page(Struct, frozen=True):
 
 
 class ContextText(Struct, frozen=True):
-    """Memories as text for a prompt, oldest first, and the ids of those in it. `state`: the agent's character."""
+    """Memories as text for a prompt, oldest first, and the ids of those in it. `state`: the agent's character.
+
+    `neighbours`: ids of those that stand next to the relevant ones.
+    """
 
     text: str
     tokens: int
     relevant: list[str]
+    neighbours: list[str]
     recent: list[str]
     state: dict[str, Any] | None
 

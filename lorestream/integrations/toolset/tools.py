@@ -117,6 +117,7 @@ def _context(wanted: arguments.Context) -> Steps[results.ContextText]:
         answer.text,
         answer.tokens,
         [found.id for found in answer.relevant],
+        [found.id for found in answer.neighbours],
         [found.id for found in answer.recent],
         None if answer.state is None else answer.state.data,
     )
