@@ -39,6 +39,9 @@ class CarryOver:
     """Memories and rows inserted into the target so far."""
     _refused: list[str] = field(default_factory=list[str], repr=False)
     """What the target's store said about memories that it refused, since the last remark."""
+    _erasures_applied: int = field(default=0, repr=False)
+    _rewinds_applied: int = field(default=0, repr=False)
+    """How many of the ledger's `added_since(0)` and `changed_since(0)` were applied to the target."""
     _throttle: Throttle = field(default_factory=lambda: Throttle(is_foreground=lambda: False), repr=False)
 
     async def copy(self) -> AsyncGenerator[Report]:
@@ -48,13 +51,12 @@ class CarryOver:
         """
         source, seen = self.parts.collections.current.store, 0
         before = await self._log_start() if self.memories_before is None else self.memories_before
-        ledger = self.parts.ledger
-        erasures_before, rewinds_before = len(ledger.added_since(0)), len(ledger.rewinds.changed_since(0))
         wrote = has_rows = False
         total = await source.size(now=self.parts.clock.now())
         async for page in self._pages(source):
             has_rows = has_rows or any(isinstance(one, Row) for one in page)
             wrote |= await self._copy_page(source, before, page)
+            await self._apply_new_changes()
             seen += len(page)
             for message in self._refused:
                 yield Remark(f"one memory is left out: {message}")
@@ -64,14 +66,23 @@ class CarryOver:
         if has_rows:
             async for page in self._pages(source):
                 wrote |= await self._copy_satellites(page)
+                await self._apply_new_changes()
                 yield Progress("copying", total, total, "memories")
-        # A memory may have been read before an erasure or a rewind, and inserted after the indexer applied it.
-        for erasure in ledger.added_since(erasures_before):
-            await self.target.store.erase(erasure)
-        for rewind in ledger.rewinds.changed_since(rewinds_before):
-            await self.target.store.set_aside(rewind, ledger.rewinds.covers)
         if wrote:  # no commit covers the copies: the log would not bring them back after a power cut
             await self.target.store.flush()
+
+    async def _apply_new_changes(self) -> None:
+        """Apply the erasures and rewinds that the ledger has learned of, for what was inserted while it did.
+
+        At first all since the process began: a copy that was interrupted may not have come to it.
+        """
+        ledger, store = self.parts.ledger, self.target.store
+        for erasure in ledger.added_since(self._erasures_applied):
+            await store.erase(erasure)
+            self._erasures_applied += 1
+        for rewind in ledger.rewinds.changed_since(self._rewinds_applied):
+            await store.set_aside(rewind, ledger.rewinds.covers)
+            self._rewinds_applied += 1
 
     async def _pages(self, source: StoreMaintenance) -> AsyncGenerator[Sequence[Memory | Tombstone | Row]]:
         """All of the source, page by page, with pauses."""
@@ -123,18 +134,25 @@ class CarryOver:
 
     async def _copy_rows(self, rows: Sequence[Row]) -> bool:
         """Copy the rows that the target lacks, apart from erased and expired ones. Returns whether there were any."""
-        now, ledger = self.parts.clock.now(), self.parts.ledger
+        now = self.parts.clock.now()
         kept = [
             row
             for row in rows
-            if (row.expires_at is None or row.expires_at > now)
-            and not ledger.covers_state(row.key.agent, row.agent_player, row.since)
+            if (row.expires_at is None or row.expires_at > now) and not self._is_erased(row)
         ]
         present = await self.target.store.rows([row.key for row in kept]) if kept else ()
         missing = [row for row, one in zip(kept, present, strict=True) if one is None]
-        await self._throttle.in_chunks(missing, self.target.store.insert_rows)
+
+        async def insert(chunk: Sequence[Row]) -> None:
+            # The indexer may have applied an erasure since the page was read.
+            await self.target.store.insert_rows([row for row in chunk if not self._is_erased(row)])
+
+        await self._throttle.in_chunks(missing, insert)
         self.copied += len(missing)
         return bool(kept)
+
+    def _is_erased(self, row: Row) -> bool:
+        return self.parts.ledger.covers_state(row.key.agent, row.agent_player, row.since)
 
     async def _insert(self, source: MemoryWriter, memories: Sequence[Memory]) -> list[str]:
         """Returns a message for each memory that the target's store refused."""
@@ -144,6 +162,11 @@ class CarryOver:
         refused: list[str] = []
 
         async def insert(chunk: Sequence[int]) -> None:
+            # The indexer may have applied an erasure or a rewind since the page was read.
+            ledger = self.parts.ledger
+            for row in chunk:
+                marked[row] = ledger.strip(marked[row]).marked(ledger.rewinds.covers)
+            chunk = [row for row in chunk if not ledger.covers(marked[row])]
             refused.extend((await insertion.insert(self.target.store, marked, rows, chunk)).values())
 
         await self._throttle.in_chunks(range(len(marked)), insert)

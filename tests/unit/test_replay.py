@@ -186,6 +186,42 @@ async def test_an_erasure_during_the_copy_covers_what_was_copied_before_it_and_a
     assert sorted((await contents(new.store)).values()) == sorted(f"memory {n}" for n in range(1, 40, 2))
 
 
+@pytest.mark.parametrize("during", ["embed", "insert"])
+async def test_an_erasure_and_a_rewind_cover_what_is_being_copied_though_the_copy_is_interrupted(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, during: str
+) -> None:
+    """The page was inserted all the same, and the copy that continued took the erasure for one from before."""
+    current, (new, counting) = runtime.collections.current, await counting_target(runtime, OTHER)
+    await insert(current, [memory(n, agent=["gone", "stays"][n % 2]) for n in range(20)])
+    erasure = Erasure("x", "default", SubjectKind.AGENT, ("gone",), 2000.0)
+    rewind = Rewind("r", "default", "s", 0.0, 2000.0)
+    part: Any = counting if during == "embed" else new.store
+    call = getattr(part, during)
+
+    async def apply_first(*args: Any, **options: Any) -> Any:
+        """What the indexers do meanwhile."""
+        monkeypatch.setattr(part, during, call)
+        await runtime.ledger.add(erasure)
+        await runtime.ledger.rewinds.put(rewind)
+        for collection in (current, new):
+            await collection.store.erase(erasure)
+            await collection.store.set_aside(rewind, runtime.ledger.rewinds.covers)
+        return await call(*args, **options)
+
+    def interrupt(*_: object, **_how: object) -> None:
+        raise Unavailable("the store is away")
+
+    monkeypatch.setattr(part, during, apply_first)
+    faulty: Any = Faulty(new.store, erase=interrupt)
+    with pytest.raises(Unavailable):
+        await copied(runtime, dataclasses.replace(new, store=faulty))
+    if during == "insert":  # what was inserted is not known any more
+        await copied(runtime, new)
+    page, _ = await new.store.scan(None, 100)
+    found = [(one.text, one.rewound) for one in page if isinstance(one, Memory)]
+    assert sorted(found) == sorted((f"memory {n}", True) for n in range(1, 20, 2))
+
+
 async def test_vectors_of_the_same_model_are_copied(runtime: Runtime) -> None:
     new, counting = await counting_target(runtime, SAME)
     memories = [memory(n) for n in range(20)]
