@@ -14,10 +14,13 @@ local VALUE = {
 }
 Segment.HIGHEST_VALUE = 3
 
+-- What stands for the type of a line that has none, as those of lorestream.put.
+local NO_TYPE = "text"
+
 -- The type of a line, with or without its comma. write_json sorts the keys, and "type" is the last key of an event; its
 -- value has at most 64 bytes.
 function Segment.type_of(line)
-	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or "text"
+	return line:match('"type" ?: ?"([^"]*)"},?$', -80) or NO_TYPE
 end
 
 -- The id of a line; "" if it has none. encode.lua puts it first; lines of older releases have it among the other keys.
@@ -28,11 +31,23 @@ end
 -- The argument for is_of_type(): a pattern for the end of a line of this type, and its minimum length in bytes.
 function Segment.ending_of(kind)
 	local pattern = '^"type" ?: ?"' .. kind:gsub("%W", "%%%0") .. '"},\n'
-	return {pattern = pattern, bytes = #'"type":""},\n' + #kind}
+	return {pattern = pattern, bytes = #'"type":""},\n' + #kind, also_without = kind == NO_TYPE}
+end
+
+-- Whether the line that ends at stop has a type.
+local function has_type(block, stop)
+	local start, found = stop - 82
+	repeat
+		start, found = block:find('"type" ?: ?"[^"]*"},\n', math.max(start + 1, 1))
+	until not start or found >= stop
+	return found == stop
 end
 
 -- Whether the line that ends at stop is of this type. Creates no string.
 function Segment.is_of_type(block, stop, ending)
+	if ending.also_without and not has_type(block, stop) then
+		return true
+	end
 	for spaces = 0, 2 do
 		local _, found = block:find(ending.pattern, stop - ending.bytes - spaces + 1)
 		if found == stop then

@@ -282,6 +282,37 @@ describe("spool", function()
 		end)
 	end)
 
+	it("removes dropped lines that have no type, or one that is called text, and no others", function()
+		local function without_type(n, ending)
+			return ('{"id":"b0:%d","n":%d,"metadata":{"type":"x"},"text":"a \\"type\\":\\"chat\\"}","time":2.5%s}'):format(n, n,
+				ending)
+		end
+		local spool = open(150)
+		for n = 1, 150 do
+			spool:put(n % 3 == 0 and line(n, "chat") or without_type(n, n % 30 == 1 and ',"type" : "text"' or ""), 0)
+		end
+		spool:seal()
+		fill(spool, 151, 220, "trade")
+		for _ = 1, 40 do
+			spool:tend(0)
+		end
+		assert.is_nil(spool.queue.first.stuck)
+		local said, found = {}, {}
+		for _, losses in ipairs(dropped) do
+			for kind, count in pairs(losses.types) do
+				said[kind] = (said[kind] or 0) + count
+			end
+			losses.ids:each(function(id)
+				local kind = tonumber(id:match("%d+$")) % 3 == 0 and "chat" or "text"
+				found[kind] = (found[kind] or 0) + 1
+			end)
+		end
+		assert.are.same(said, found)
+		assert.is_truthy(said.text)
+		assert.are.equal(0, spool.dropped_left)
+		assert.are.equal(150, #drain(open(1000, "b1")))
+	end)
+
 	it("reads the same body from reused files as by joining lines", function()
 		local spool = open()
 		fill(spool, 1, 20)
