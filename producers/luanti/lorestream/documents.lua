@@ -8,6 +8,8 @@ Documents.__index = Documents
 local MOST_TIMEOUTS = 5
 local MAX_WAITING = 1024
 local MIN_BACKOFF_S = 0.5
+-- Requests that are left to searches: a write of a document may take long, and nobody in the game waits for it.
+local LEFT_TO_SEARCHES = 1
 -- Callbacks after shutdown: callbacks that write again and again would keep the server from stopping.
 local MAX_LATE = 10000
 -- The part of the timeout that the service may wait until the write is applied.
@@ -70,7 +72,7 @@ function Documents:step(now_us)
 		end
 		if write.over then
 			self:finish(write)
-		elseif not write.request and now_us >= write.next_us and self.requests:free() > 0 then
+		elseif not write.request and now_us >= write.next_us and self.requests:free() > LEFT_TO_SEARCHES then
 			write.tries = write.tries + 1
 			write.request = self.requests:send(self.url .. write.path .. write.verb .. self.query, write.body,
 				self.timeout, function(...)

@@ -103,6 +103,17 @@ describe("the state of an agent", function()
 		assert.are.same({7, id}, {heard[1], heard.result.event_id})
 	end)
 
+	it("leaves a request to searches while many are written", function()
+		for n = 1, 20 do
+			mod.state("npc:" .. n, "mood"):put({n = 1})
+		end
+		step()
+		assert.are.equal(3, #http.requests)
+		mod.get("npc:a", "wolves", 5, nil, function() end)
+		step()
+		assert.are.same({4, "wolves"}, {#http.requests, body(4).searches[1].query})
+	end)
+
 	it("says why a write failed, and what the present version is", function()
 		local mood = mod.state("npc:a", "mood")
 		mood:put({n = 1}, {if_version = 3}, hear)
