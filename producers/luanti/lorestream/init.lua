@@ -156,7 +156,7 @@ local function on_ack()
 	losses:reported()
 end
 
-local sender
+local sender, services
 if http then
 	sender = part("sender").new({
 		spool = spool,
@@ -179,6 +179,9 @@ if http then
 		withdraw = function(about)
 			notices:withdraw(about)
 		end,
+		discard = function(handle)
+			services.requests:discard(handle)
+		end,
 		lose = function(why, lines)
 			losses:add(why, lines)
 			receipts:settle_lines(lines, nil, why)
@@ -196,7 +199,7 @@ else
 	log("error", text)
 end
 
-local services = part("services")(part, {
+services = part("services")(part, {
 	http = http,
 	core = core,
 	settings = settings,

@@ -10,7 +10,7 @@ local BUDGET_US = 3000
 
 -- options: http or nil, api_key, micros(), parse(json), Answer (class).
 function Requests.new(options)
-	local self = setmetatable({flying = {}, sent = 0}, Requests)
+	local self = setmetatable({flying = {}, unwanted = {}, sent = 0}, Requests)
 	self.http, self.micros, self.parse, self.Answer = options.http, options.micros, options.parse, options.Answer
 	self.headers = {"Content-Type: application/json"}
 	if options.api_key ~= "" then
@@ -55,23 +55,38 @@ function Requests:read(result)
 	return answer, nil, code
 end
 
+-- The answer to a request is no longer needed. It is fetched all the same, because the engine keeps it until then. curl
+-- ends the request by itself: it has its timeout.
+function Requests:discard(handle)
+	self.unwanted[#self.unwanted + 1] = handle
+end
+
 -- Reads the answers that have arrived. Call it once in each server step.
 function Requests:step()
-	local flying = self.flying
-	if #flying == 0 then
+	local flying, unwanted = self.flying, self.unwanted
+	if #flying == 0 and #unwanted == 0 then
 		return
 	end
 	local began_us = self.micros()
-	self.flying = {}
+	-- The result of a request if it has completed, and there is time to read it.
+	local function result_of(handle)
+		local result = self.micros() - began_us < BUDGET_US and self.http.fetch_async_get(handle)
+		return result and result.completed and result or nil
+	end
+	self.flying, self.unwanted = {}, {}
 	for _, request in ipairs(flying) do
-		-- curl ends a request that is over by itself: it has its timeout.
-		if not request.over then
-			local result = self.micros() - began_us < BUDGET_US and self.http.fetch_async_get(request.handle)
-			if result and result.completed then
-				request.done(self:read(result))
-			else
-				self.flying[#self.flying + 1] = request
-			end
+		local result = not request.over and result_of(request.handle)
+		if result then
+			request.done(self:read(result))
+		elseif request.over then
+			self:discard(request.handle)
+		else
+			self.flying[#self.flying + 1] = request
+		end
+	end
+	for _, handle in ipairs(unwanted) do
+		if not result_of(handle) then
+			self:discard(handle)
 		end
 	end
 end

@@ -19,8 +19,9 @@ local ERASURE_RETRY_US = 600 * 1e6
 
 -- options: spool, http ({fetch_async, fetch_async_get}), url, server, api_key, flush_interval (s), micros(),
 -- parse(json), quote(text) -> JSON string, random() in [0, 1), log(level, text), S (the translator), warn(about, text)
--- to the admins, withdraw(about) a warning, lose(why, lines) for events that are given up, on_ack() after each
--- acknowledged segment, on_accepted(body, token) after each accepted piece, Answer and Batch (classes).
+-- to the admins, withdraw(about) a warning, discard(handle) of a request whose answer is not needed, lose(why, lines)
+-- for events that are given up, on_ack() after each acknowledged segment, on_accepted(body, token) after each accepted
+-- piece, Answer and Batch (classes).
 function Sender.new(options)
 	local self = setmetatable({}, Sender)
 	for key, value in pairs(options) do
@@ -41,13 +42,13 @@ end
 -- Sends an empty request while the server loads, and ignores the answer: the first request starts the engine's curl
 -- thread, which takes a millisecond.
 function Sender:greet()
-	self.http.fetch_async({
+	self.discard(self.http.fetch_async({
 		url = self.url .. "/v1/events",
 		method = "POST",
 		timeout = TIMEOUT_S,
 		data = '{"events":[]}',
 		extra_headers = self.headers,
-	})
+	}))
 end
 
 -- Sends a request or reads an answer, never both. Call it once in each server step. Returns true if it did either.
@@ -65,6 +66,7 @@ function Sender:advance(now_us)
 	if self.flight then
 		local result = self.http.fetch_async_get(self.flight.handle)
 		if not result.completed and now_us - self.flight.began_us > GIVE_UP_US then
+			self.discard(self.flight.handle)
 			result = {completed = true, code = 0, timeout = true}
 		end
 		if result.completed then

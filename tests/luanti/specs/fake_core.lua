@@ -108,14 +108,16 @@ function fake.folder()
 	return path, list
 end
 
--- A fake HTTP API: http.answer(code, body) completes the oldest open request.
+-- A fake HTTP API: http.answer(code, body) completes the oldest open request. http.fetched: the number of results that
+-- were fetched; the engine keeps the others.
 function fake.http()
-	local http = {requests = {}, results = {}, next_open = 1}
+	local http = {requests = {}, results = {}, next_open = 1, fetched = 0}
 	function http.fetch_async(request)
 		http.requests[#http.requests + 1] = request
 		return #http.requests
 	end
 	function http.fetch_async_get(handle)
+		http.fetched = http.fetched + (http.results[handle] and 1 or 0)
 		return http.results[handle] or {completed = false}
 	end
 	function http.answer(code, data)

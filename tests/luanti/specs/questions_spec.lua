@@ -127,6 +127,8 @@ describe("questions", function()
 		step()
 		assert.are.same({"timeout"}, heard)
 		assert.are.equal(4, questions.requests:free())
+		step()
+		assert.are.equal(1, http.fetched, "the engine keeps an answer until it is fetched")
 	end)
 
 	it("time out before the timeout is over, also after a longer step", function()

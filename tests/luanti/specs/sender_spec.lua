@@ -6,11 +6,11 @@ local ACCEPTED = '{"accepted":2}'
 local REFUSED = '{"error":{"code":"bad_request","message":"broken"}}'
 
 describe("sender", function()
-	local dir, list, spool, http, now, sender, logged, warned, lost, acks
+	local dir, list, spool, http, now, sender, logged, warned, lost, acks, discarded
 
 	before_each(function()
 		dir, list = fake.folder()
-		http, logged, warned, lost, acks, now = fake.http(), {}, {}, {}, 0, 1e6
+		http, logged, warned, lost, acks, now, discarded = fake.http(), {}, {}, {}, 0, 1e6, {}
 		local function log(level, text)
 			logged[#logged + 1] = level .. ": " .. text
 		end
@@ -25,6 +25,7 @@ describe("sender", function()
 			S = fake.translate,
 			warn = function(_, text) warned[#warned + 1] = text end,
 			withdraw = function() end,
+			discard = function(handle) discarded[#discarded + 1] = handle end,
 			lose = function(why, lines)
 				for _, line in ipairs(lines) do
 					lost[#lost + 1] = why .. ": " .. line
@@ -270,6 +271,9 @@ describe("sender", function()
 		pass(61)
 		assert.are.equal(1, sender.failures)
 		assert.are.equal(2, spool.count)
+		assert.are.same({1}, discarded)
+		sender:greet()
+		assert.are.same({1, 2}, discarded)
 	end)
 
 	it("waits at most a second at shutdown", function()
