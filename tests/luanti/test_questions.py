@@ -125,7 +125,7 @@ def _step_is_one_request(gateway: RecordingGateway, server: RealServer) -> None:
 def _wrong_questions_reach_their_callback(server: RealServer) -> None:
     answers = server.lua(WRONG)
     assert answers == [
-        "invalid: agent_id must be a string",
+        "invalid: agent_id must be a string of 1 to 256 characters",
         "invalid: the options must be a table or a text",
         "invalid: agent_ids must be a list of strings",
         "invalid: nested deeper than 8",
@@ -182,4 +182,4 @@ def test_failures_give_an_empty_table_in_time(
     limited = server.lua(ASK)
     assert (limited["why"], limited["calls"]) == ("rate_limited", 1)
     invalid = server.lua('lorestream.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')
-    assert invalid == [0, "invalid: agent_id must be a string"]
+    assert invalid == [0, "invalid: agent_id must be a string of 1 to 256 characters"]

@@ -40,7 +40,7 @@ return function(parts, lorestream)
 			body[name] = value
 		end
 		body.agent_id = agent_id
-		return body, (type(agent_id) ~= "string" or agent_id == "") and "agent_id must be a string" or nil
+		return body, encode.agent_fault(agent_id)
 	end
 
 	local told = false
@@ -82,6 +82,9 @@ return function(parts, lorestream)
 		elseif body.agent_ids ~= nil then
 			read.agents = strings_of(body.agent_ids)
 			body.agent_id, why = nil, #read.agents == 0 and "agent_ids must be a list of strings" or nil
+			for _, one in ipairs(read.agents) do
+				why = why or encode.agent_fault(one)
+			end
 		end
 		return ask(read, body, why, callback)
 	end

@@ -61,8 +61,6 @@ function Bindings:bind(entity, agent_id)
 		return nil, "an entity of this type would not get its agent_id back: " .. tostring(entity.name)
 	elseif fault then
 		return nil, fault
-	elseif agent_id:find("%c") then
-		return nil, "agent_id must not have control characters"
 	end
 	local bound = self.agents[entity] ~= nil
 	self.agents[entity] = agent_id

@@ -133,8 +133,9 @@ function encode.agent_fault(agent_id)
 	local nameless = agent_id:find("player:%s*$")
 	if nameless == 1 or nameless and agent_id:sub(nameless - 1, nameless - 1) == ":" then
 		return "agent_id must not be player: without a name"
-	elseif agent_id:find("%z") then
-		return "agent_id must not have a NUL in it"
+	elseif agent_id:find("%c") then
+		-- They are removed from the agent_id of a search, which would then ask for another agent.
+		return "agent_id must not have control characters"
 	end
 end
 
@@ -148,8 +149,8 @@ local function fault_of(event)
 		return "type must be a string of 1 to " .. MAX_TYPE .. " bytes, without control characters, that does not start" ..
 			" with " .. RESERVED_PREFIX
 	elseif player ~= nil and (type(player) ~= "string" or characters(player, MAX_PLAYER) > MAX_PLAYER
-		or player:find("%z")) then
-		return "player must be a string of at most " .. MAX_PLAYER .. " characters"
+		or player:find("%c")) then
+		return "player must be a string of at most " .. MAX_PLAYER .. " characters, without control characters"
 	elseif (event.text == nil or event.text == "") and kind == nil then
 		return "an event needs a text or a type"
 	end

@@ -47,9 +47,9 @@ return function(parts, lorestream, ask)
 
 	-- The fault of the ids or of the options, or nil.
 	local function fault_of(document, opts)
-		local agent_id, name = document.agent_id, document.name
-		if type(agent_id) ~= "string" or agent_id == "" then
-			return "agent_id must be a string"
+		local name, why = document.name, encode.agent_fault(document.agent_id)
+		if why then
+			return why
 		elseif type(name) ~= "string" or #name > 64 or not name:find("^[a-z0-9_.%-]+$") then
 			return "the name must be 1 to 64 of the characters a-z, 0-9, _, . and -"
 		elseif opts ~= nil and type(opts) ~= "table" then

@@ -26,7 +26,7 @@ describe("encode.event", function()
 			{agent_id = ""}, {agent_id = 5}, {agent_id = ("x"):rep(257)},
 			{type = "lorestream.x"}, {type = ""}, {type = ("x"):rep(65)}, {type = 7},
 			{data = many}, {agent_id = "player:"}, {agent_id = "a:player: "}, {agent_id = "npc:a\0b"}, {type = "a\nb"},
-			{player = ("x"):rep(257)}, {player = 5},
+			{player = ("x"):rep(257)}, {player = 5}, {player = "a\27"}, {agent_id = "npc:\27(T@castle)Guard\27E"},
 		}) do
 			local line, why = encode.event(core, event(wrong))
 			assert.is_nil(line)

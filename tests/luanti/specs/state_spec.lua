@@ -133,17 +133,21 @@ describe("the state of an agent", function()
 		mood:put({n = ("x"):rep(256 * 1024)}, hear)
 		mod.state("npc:a", "Not a type"):patch({}, hear)
 		mod.state(nil, "mood"):get(hear)
+		mod.state("npc:\27(T@castle)Guard\27E", "mood"):get(hear)
+		mod.state("npc:\27(T@castle)Guard\27E", "mood"):put({n = 1}, hear)
+		mod.get("npc:\27(T@castle)Guard\27E", "wolves", 1, nil, hear)
+		mod.recall("", {agent_ids = {"npc:a", "npc:\27(T@castle)Guard\27E"}}, hear)
 		mod.state("player:Ann", "mood"):put({n = 1}, hear)
 		for _ = 1, 5 do
 			step()
 		end
-		assert.are.equal(8, #heard)
+		assert.are.equal(12, #heard)
 		local kinds = {}
-		for n = 3, 8 do
+		for n = 3, 12 do
 			local kind = heard[n]:match("^[^:]+")
 			kinds[kind] = (kinds[kind] or 0) + 1
 		end
-		assert.are.same({invalid = 5, opted_out = 1}, kinds)
+		assert.are.same({invalid = 9, opted_out = 1}, kinds)
 	end)
 
 	it("is read with all else that is asked in the step, and anew after a write", function()
