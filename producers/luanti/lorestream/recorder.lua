@@ -81,9 +81,10 @@ function Recorder:wrap(name, handler)
 	end
 end
 
--- The name of a player whose events are captured, or nil: the object may be nil, a machine or an entity.
+-- The name of a player whose events are captured, or nil: the object may be nil, a machine or an entity. Machines of
+-- pipeworks and technic say that they are players, with the name of their owner.
 function Recorder:player_name(object)
-	if not object or type(object.is_player) ~= "function" or not object:is_player() then
+	if not object or type(object.is_player) ~= "function" or not object:is_player() or object.is_fake_player then
 		return nil
 	end
 	local name = object:get_player_name()

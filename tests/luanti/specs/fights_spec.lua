@@ -110,6 +110,14 @@ describe("fights", function()
 		}, written)
 	end)
 
+	it("do not record a machine as its owner", function()
+		local machine, bob = player("Ann"), player("Bob")
+		machine.is_fake_player = true
+		fights.punch(machine, bob)
+		fights.damage(bob, machine, 1, "punch")
+		assert.are.same({{"player:Bob", "damage", "Bob", {reason = "punch", source = "player", amount = 1}}}, written)
+	end)
+
 	it("of other causes name the cause", function()
 		fights.damage(player("Bob"), nil, 4, "node_damage", "default:lava")
 		assert.are.same({{"player:Bob", "damage", "Bob",

@@ -101,7 +101,9 @@ agents.register({
 
 -- An attack on another player in his sight is an attack, too.
 core.register_on_punchplayer(function(player, hitter, _, _, _, damage)
-	local name = hitter and hitter:is_player() and damage > 0 and hitter:get_player_name()
+	-- A machine of another mod may say that it is a player.
+	local is_player = hitter and hitter:is_player() and not hitter.is_fake_player
+	local name = is_player and damage > 0 and hitter:get_player_name()
 	for _, agent in pairs(name and agents.active or {}) do
 		if agent.watch and vector.distance(agent:pos(), player:get_pos()) <= SIGHT then
 			agent.watch:hit(name, damage)
