@@ -27,7 +27,7 @@ class StallDetector:
         is_waiting: Callable[[], bool],
         timeout_s: float,
     ) -> None:
-        """`progress` is any number that changes with each batch.
+        """`progress` is any number that changes with each batch, and while a long one is worked on.
 
         `is_waiting`: whether the indexer waits for something it knows of, such as a store that is unavailable or
         copied by a snapshot.
@@ -51,7 +51,7 @@ class StallDetector:
                     _log.error(
                         "the indexer stalled and is ended: where this task waits",
                         task=task.get_name(),
-                        stack=_stack(task),
+                        waits_at=_stack(task),  # `stack` has a meaning of its own to structlog
                     )
                 raise IndexingFailed(
                     f"there are records to index, and none was indexed for {stalled_s:.0f} s: restart the worker;"
