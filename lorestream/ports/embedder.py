@@ -66,6 +66,11 @@ class Embedder(Protocol):
         ...
 
     @property
+    def ingested(self) -> int:
+        """How many texts with Priority.INGEST the model has computed so far: the progress of a long batch."""
+        ...
+
+    @property
     def reranker(self) -> Reranker | None:
         """A reranker that needs no further model; None where the model shows no vectors of single tokens."""
         ...

@@ -100,7 +100,7 @@ class Indexer:
         self._batches_applied = 0
         self._stall = StallDetector(
             records_behind=self.checkpoint.records_behind,
-            progress=lambda: self._batches_applied + pipeline.examined.count,
+            progress=lambda: self._batches_applied + pipeline.examined.count + pipeline.embedder.ingested,
             is_waiting=lambda: (
                 self._retry.problem is not None or self._invalidation.pending > 0 or pipeline.store.paused
             ),

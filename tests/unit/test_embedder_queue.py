@@ -15,7 +15,7 @@ import pytest
 from lorestream.adapters.embedders.chunk_size import BUSY_CHUNK_S, BUSY_S, CHUNK_CHARACTERS, CHUNK_TEXTS
 from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
-from lorestream.adapters.embedders.queue import QueuedEmbedder
+from lorestream.adapters.embedders.queue import QUERY_CHUNKS, QueuedEmbedder
 from lorestream.adapters.embedders.worker_thread import NICE
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
@@ -123,6 +123,21 @@ async def test_a_query_waits_for_one_chunk_at_most(gate: Gate):
         gate.open.set()
         await asyncio.gather(query, ingest)
     assert gate.chunks[1] == ["query"]
+
+
+async def test_more_queries_than_the_model_can_take_do_not_stop_the_ingest(gate: Gate):
+    async with embedding(gate) as embedder:
+        held = await hold(embedder, gate)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(embedder.embed([f"ingest {i:03}" for i in range(CHUNK_TEXTS + 1)]))
+            queries = [f"query {i:03}" for i in range(3 * QUERY_CHUNKS * CHUNK_TEXTS)]
+            group.create_task(embedder.embed(queries, Priority.QUERY))
+            await asyncio.sleep(0)
+            gate.open.set()
+        await held
+        assert embedder.ingested == CHUNK_TEXTS + 2
+    kinds = "".join(chunk[0][0] for chunk in gate.chunks)
+    assert kinds == "q" * QUERY_CHUNKS + "i" + "q" * QUERY_CHUNKS + "i" + "q" * QUERY_CHUNKS
 
 
 async def test_chunks_of_the_ingest_are_small_while_queries_come_in(gate: Gate):

@@ -217,6 +217,14 @@ async def test_while_a_revocation_waits_for_a_batch_in_the_background_it_is_not_
         assert await runtime.log.committed(GROUP) == {0: 5 * CHUNK_SIZE}
 
 
+async def test_a_batch_that_the_model_works_on_is_no_standstill(tmp_path: Path) -> None:
+    async with open_parts(tmp_path, store={"kind": "edge"}) as runtime:
+        worker = indexer(runtime)
+        before = worker._stall._progress()
+        await worker._pipeline.embedder.embed(["one of many"])
+        assert worker._stall._progress() > before
+
+
 async def test_when_every_record_fails_it_stops_after_a_few_dead_letters(tmp_path: Path) -> None:
     def crash(*_: object, **_how: bool) -> None:
         raise RuntimeError("a defect")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from lorestream.adapters.embedders.texts import CachedVector
+    from lorestream.ports import Priority
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +36,7 @@ class QueuedText:
     """The text was cut to what the model reads."""
     call: Call
     rows: list[int]
+    priority: Priority
 
     def fill(self, entry: CachedVector) -> None:
         """Give the call its vector; a call that has all of them is done."""

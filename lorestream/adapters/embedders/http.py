@@ -94,6 +94,8 @@ class HttpEmbedder:
         self._slots = {priority: asyncio.Semaphore(parallel) for priority in Priority}
         self._pending: dict[tuple[Priority, bytes], _PendingRequest] = {}
         self._closed = False
+        self.ingested = 0
+        """As in `lorestream.ports.Embedder`."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -324,6 +326,7 @@ class HttpEmbedder:
                 found |= half
             return found
         self._on_texts("model", len(batch))
+        self.ingested += len(batch) if priority == Priority.INGEST else 0
         found = {key: vector.copy() for (key, _), vector in zip(batch, vectors, strict=True)}
         for key, vector in found.items():
             self._cache.put(key, CachedVector(vector, truncated=False))

@@ -1,8 +1,8 @@
 """An embedder over any local model: a vector cache, then a bounded queue, then one worker thread.
 
 The event loop owns the queue, the thread owns the model. The thread gets a chunk of texts at a time. The next chunk
-is taken from the queries as long as there are any, so a query waits for at most one chunk of the ingest, which is
-smaller while queries come in. The calls that wait take turns, text by text, so that a call with many texts does not
+is taken from the queries if there are any, so a query waits for at most one chunk of the ingest, which is smaller
+while queries come in; but after QUERY_CHUNKS of the queries the ingest that waits gets one. The calls that wait take turns, text by text, so that a call with many texts does not
 keep the others waiting.
 """
 
@@ -79,6 +79,9 @@ class Encoder(Protocol):
         ...
 
 
+QUERY_CHUNKS = 8
+"""Chunks of the queries, at most, before one of the ingest that waits: more queries than the model can take would stop
+the indexing."""
 OnTexts = Callable[[Literal["model", "cache", "store"], int], None]
 """Called with the source of vectors and the number of texts that got theirs from it."""
 Precision: TypeAlias = Literal["auto", "fp32", "fp16"]
@@ -115,6 +118,10 @@ class QueuedEmbedder:
         self._dispatcher: asyncio.Task[object] | None = None
         self._reranker = LocalReranker(LateInteraction(encoder))
         self._closed = False
+        self._passed_over = 0
+        """Chunks of the queries since the last of the ingest, while ingest waited."""
+        self.ingested = 0
+        """As in `lorestream.ports.Embedder`."""
 
     @property
     def model_id(self) -> str:
@@ -161,7 +168,7 @@ class QueuedEmbedder:
             missing=0,
             done=asyncio.get_running_loop().create_future(),
         )
-        missing = self._look_up(texts, role, call)
+        missing = self._look_up(texts, role, call, priority)
         if len(texts) > len(missing):
             self._on_texts("cache", len(texts) - len(missing))
         if stored is not None and missing:
@@ -193,7 +200,7 @@ class QueuedEmbedder:
     ) -> None:
         await self.close()
 
-    def _look_up(self, texts: Sequence[str], role: Role, call: Call) -> list[QueuedText]:
+    def _look_up(self, texts: Sequence[str], role: Role, call: Call, priority: Priority) -> list[QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
         prefix = self._encoder.prefixes.of(role)
         missing: dict[bytes, QueuedText] = {}
@@ -210,7 +217,7 @@ class QueuedEmbedder:
                 call.vectors[row] = entry.vector
                 call.truncated[row] = entry.truncated
             else:
-                missing[key] = QueuedText(key, text, cut, call, [row])
+                missing[key] = QueuedText(key, text, cut, call, [row], priority)
         call.missing = len(missing)
         # Texts of similar length need little padding in a chunk: a third less work for mixed batches.
         return sorted(missing.values(), key=lambda item: len(item.text))
@@ -275,8 +282,12 @@ class QueuedEmbedder:
         return embeddings, seconds
 
     def _next_chunk(self) -> dict[bytes, list[QueuedText]]:
-        """Take the next chunk off the queues, by cache key: of the queries if there are any, else of the ingest."""
-        for priority, queue in self._queues.items():
+        """Take the next chunk off the queues, by cache key: of the queries if there are any, else of the ingest.
+
+        Of the ingest, if it was passed over QUERY_CHUNKS times.
+        """
+        turns = list(self._queues.items())
+        for priority, queue in reversed(turns) if self._passed_over == QUERY_CHUNKS else turns:
             chunk: dict[bytes, list[QueuedText]] = {}
             longest = 0
             characters = self._chunk_size.characters(priority)
@@ -293,6 +304,8 @@ class QueuedEmbedder:
                 else:
                     chunk.setdefault(item.key, []).append(item)
             if chunk:
+                waits = priority == Priority.QUERY and self._queues[Priority.INGEST].texts
+                self._passed_over = self._passed_over + 1 if waits else 0
                 return chunk
         return {}
 
@@ -303,6 +316,7 @@ class QueuedEmbedder:
         ):
             entry = CachedVector(vector.astype(np.float32, copy=True), truncated or items[0].cut)
             self._cache.put(key, entry)
+            self.ingested += any(item.priority == Priority.INGEST for item in items)
             for item in items:
                 item.fill(entry)
 
