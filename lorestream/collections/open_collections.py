@@ -92,6 +92,7 @@ class OpenCollections:
         self._only_active = only_active
         self._replaced_at: dict[str, float] = {}
         self._opening = asyncio.Lock()
+        self._refreshing = asyncio.Lock()
         self._problem: str | None = None
 
     @classmethod
@@ -243,18 +244,21 @@ class OpenCollections:
 
     async def refresh(self) -> Sequence[Collection]:
         """Read the list from the catalogue, and make the active collection current. Raises Unavailable, Misconfigured."""
-        self.listed = await self.catalogue.list_all()
-        active = next((one for one in self.listed if one.active), None)
-        if active is not None and (active.name, active.run) != (
-            self.current.name,
-            self.current.collection.run,
-        ):
-            opened = await self.ensure_open(active)
-            _log.info("the active collection has changed", collection=active.name, before=self.current.name)
-            self.current = opened
-        if self._only_active:
-            await self._close_replaced()
-        return self.listed
+        async with self._refreshing:  # of two lists, the one that was read later is kept
+            self.listed = await self.catalogue.list_all()
+            active = next((one for one in self.listed if one.active), None)
+            if active is not None and (active.name, active.run) != (
+                self.current.name,
+                self.current.collection.run,
+            ):
+                opened = await self.ensure_open(active)
+                _log.info(
+                    "the active collection has changed", collection=active.name, before=self.current.name
+                )
+                self.current = opened
+            if self._only_active:
+                await self._close_replaced()
+            return self.listed
 
     async def _close_replaced(self) -> None:
         """Close collections that were replaced as the active one, when no query that began with them runs any more."""

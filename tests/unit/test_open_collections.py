@@ -90,6 +90,33 @@ async def test_a_swap_by_another_process_is_followed(tmp_path: Path) -> None:
         assert before.accesses is after.accesses
 
 
+async def test_a_list_that_was_read_before_a_swap_does_not_undo_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        collections = runtime.collections
+        other, catalogue = await create(runtime), collections.catalogue
+        read, release = asyncio.Event(), asyncio.Event()
+        list_all = catalogue.list_all
+
+        async def list_slowly() -> Any:
+            listed = await list_all()
+            if not read.is_set():
+                read.set()
+                await release.wait()
+            return listed
+
+        monkeypatch.setattr(catalogue, "list_all", list_slowly)
+        slow = asyncio.create_task(collections.refresh())
+        await read.wait()
+        await catalogue.swap("other", 1.0)
+        fast = asyncio.create_task(collections.refresh())
+        await asyncio.sleep(0.01)
+        release.set()
+        await asyncio.wait({slow, fast})
+        assert collections.current is other
+
+
 async def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_use(tmp_path: Path) -> None:
     async with lorestream(tmp_path) as (runtime, _worker):
         first = runtime.collections.current
