@@ -117,7 +117,8 @@ async def open_runtime(settings: Settings) -> AsyncGenerator[Runtime]:
         )
 
         async def trim() -> int:
-            return await cleanup() + (await log.trim() if log.trim else 0)
+            # The log first: that frees space, without which the clean-up may not be able to write.
+            return (await log.trim() if log.trim else 0) + await cleanup()
 
         yield _log_modes(
             Runtime(

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
+from lorestream.adapters.sqlite.log import SqliteLog
+from lorestream.admin.dead_letters import DeadLetters
 from lorestream.errors import Unavailable
 from lorestream.events import encode
 from lorestream.memories import AgentKey, PageQuery, Scope
@@ -79,6 +83,27 @@ async def test_the_log_is_trimmed_although_the_store_can_remove_nothing(tmp_path
         await asyncio.wait_for(trimmed.wait(), 10)
         running.cancel()
         await asyncio.wait({running})
+
+
+async def test_the_log_is_trimmed_although_dead_letters_cannot_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[SqliteLog] = []
+
+    async def trim(log: SqliteLog) -> int:
+        trimmed.append(log)
+        return 1
+
+    async def fail(_dead_letters: DeadLetters) -> int:
+        raise Unavailable("no space")
+
+    monkeypatch.setattr(SqliteLog, "trim", trim)
+    monkeypatch.setattr(DeadLetters, "remove_erased", fail)
+    async with open_parts(tmp_path) as runtime:
+        assert runtime.trim is not None
+        with pytest.raises(Unavailable):
+            await runtime.trim()
+        assert len(trimmed) == 1
 
 
 async def test_only_the_newest_of_each_agent_are_kept(tmp_path: Path) -> None:
