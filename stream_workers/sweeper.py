@@ -52,7 +52,10 @@ class Sweeper:
         self._waits = False
 
     async def run(self) -> None:
-        """Sweep at once and then at intervals, until cancelled. An outage postpones to the next interval."""
+        """Sweep at intervals while responsible, until cancelled. An outage postpones to the next interval.
+
+        An indexer that has just started has no partitions yet, so its first sweep comes after one interval.
+        """
         while True:
             if self._is_responsible() and self._may_remove():
                 await self._sweep_if_available()
