@@ -156,6 +156,16 @@ class OpenCollections:
             del self._embedders[model_id]
             await self._loaded.pop(model_id).aclose()
 
+    async def size(self, name: str, *, now: float) -> int:
+        """`StoreMaintenance.size` of a listed collection, whose model may not be installed here. Raises Unavailable."""
+        async with self._opening:
+            store = await self.catalogue.open(name)
+            try:
+                return await store.size(now=now)
+            finally:
+                if name not in self._open:
+                    await self.catalogue.close(name)
+
     def is_open(self, name: str) -> bool:
         """Whether this process has the collection open."""
         return name in self._open

@@ -69,9 +69,7 @@ class AliasTasks:
                 "replaced_at": one.replaced_at,
                 "kept_for_s": self._kept_for_s(one),
             }
-            # By the catalogue, which does not load the collection's model: it may not be installed here.
-            store = await self.parts.collections.catalogue.open(one.name)
-            row["memories"] = await store.size(now=self.parts.clock.now())
+            row["memories"] = await self.parts.collections.size(one.name, now=self.parts.clock.now())
             yield Row(row)
         yield Outcome({"collections": len(listed)})
 

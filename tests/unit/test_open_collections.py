@@ -16,6 +16,7 @@ from lorestream import events
 from lorestream.adapters.embedders import model_files
 from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.adapters.in_process.watermarks import LocalWatermarks
+from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.admin import NoArguments
 from lorestream.collections import open_collections
 from lorestream.collections.catalogue import REPLACED_RETENTION_S, Model
@@ -161,6 +162,17 @@ async def test_a_collection_that_cannot_be_opened_does_not_stop_the_others(
         assert await runtime.watermarks.reached(end, TIMEOUT_S)
         assert worker.indexer.problem is None
         assert not runtime.collections.is_open("strange")
+
+
+async def test_a_list_of_all_collections_leaves_none_of_them_open(tmp_path: Path) -> None:
+    """One whose model is not installed is opened for its size only: it stayed open, in memory, until the process ended."""
+    async with open_parts(tmp_path, **EDGE) as runtime:
+        await runtime.collections.catalogue.create("strange", Model("of-another-kind", 96, None), "run")
+        reports = [one async for one in AliasTasks(runtime).list_(NoArguments())]
+        assert [one.value["memories"] for one in reports[:-1]] == [0, 0]
+        async with EdgeStore.open(tmp_path / "store" / "strange", model_id="of-another-kind", dim=96):
+            pass  # one that is open refuses this
+        assert await size(runtime, runtime.collections.current) == 0
 
 
 async def test_during_a_switch_a_write_must_be_finished_in_both_collections(tmp_path: Path) -> None:
