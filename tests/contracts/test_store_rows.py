@@ -9,6 +9,7 @@ import pytest
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.errors import InvalidEvent
 from lorestream.memories import AgentKey, Erasure, Scope, SubjectKind
+from lorestream.ports import Tombstone
 from lorestream.state.documents import answer_key, document_key, version_key
 from lorestream.state.policies import PART_BYTES, part_key
 from lorestream.state.q_tables import q_state_key
@@ -303,6 +304,29 @@ async def test_a_sweep_removes_expired_rows_unless_they_are_kept(store):
         *(False, True, False, True),
         True,
     ]
+
+
+async def test_a_sweep_and_a_trim_leave_what_changed_after_they_looked(store, monkeypatch):
+    """They removed by id whatever was there by then: a row that no longer expires, a tombstone."""
+    kept, expired = row("kept", expires_at=START), row("expired", expires_at=START)
+    await store.put_rows([kept, expired])
+    await put(store, *(memory(f"m{n}", timestamp=START + n) for n in range(3)))
+    grave = Tombstone("default", "a", "m0", START)
+    delete = store._engine.delete
+
+    async def delete_after_changes(*args, **options):
+        await store.keep_rows([kept.key])
+        await store.put_tombstones([grave])
+        await delete(*args, **options)
+
+    monkeypatch.setattr(store._engine, "delete", delete_after_changes)
+    await store.sweep(expired_before=NOW, tombstones_before=0.0, limit=10)
+    assert await store.rows([kept.key, expired.key]) == [replace(kept, expires_at=None), None]
+    await put(store, memory("m00", timestamp=START))
+    grave = Tombstone("default", "a", "m00", START)
+    await store.trim(AgentKey("default", "a"), keep=1, limit=10, now=NOW)
+    assert await names(store) == ["m2"]
+    assert await store.lookup([memory("m00")]) == [grave]
 
 
 # --- large bodies -------------------------------------------------------------------------------------------

@@ -227,7 +227,8 @@ class QdrantStore(QdrantReader[P]):
                 records, _ = await self._engine.scroll(
                     [clause], limit=batch_size, after=None, with_payload=False
                 )
-                await self._delete([point for point, _ in records])
+                # What was changed since it was read stays.
+                await self._delete([point for point, _ in records], unless=Group(must_not=(clause,)))
                 removed += len(records)
                 if len(records) < batch_size:
                     break
@@ -254,13 +255,11 @@ class QdrantStore(QdrantReader[P]):
         if not oldest:
             return 0
         last = oldest[-1]
-        points = [
-            point
-            async for point, memory in self._scan(*unexpired, Range("t", lte=ticks(last.timestamp)))
-            if memory.position <= last.position
-        ]
+        old = (*unexpired, Range("t", lte=ticks(last.timestamp)))
+        points = [point async for point, memory in self._scan(*old) if memory.position <= last.position]
+        changed = Group(must_not=(Group(must=old),))
         for start in range(0, len(points), self._traits.batch_size):
-            await self._delete(points[start : start + self._traits.batch_size])
+            await self._delete(points[start : start + self._traits.batch_size], unless=changed)
             await asyncio.sleep(0)
         return len(points)
 
@@ -332,9 +331,9 @@ class QdrantStore(QdrantReader[P]):
     async def _before_erasing(self) -> None:
         """Called before what an erasure covers is removed."""
 
-    async def _delete(self, points: Sequence[str]) -> None:
+    async def _delete(self, points: Sequence[str], *, unless: Clause | None = None) -> None:
         if points:
-            await self._engine.delete(points)
+            await self._engine.delete(points, unless=unless)
 
     def _check_vectors(self, memories: Sequence[Memory], vectors: NDArray[np.float32]) -> None:
         expected = (len(memories), self._dim)
