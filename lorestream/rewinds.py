@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lorestream.errors import InvalidRequest
@@ -37,6 +37,14 @@ class Rewind:
             self.undone_at is None
             and (memory.tenant, memory.server) == (self.tenant, self.server)
             and self.to < memory.accepted_at <= self.accepted_at
+        )
+
+    def hid(self, memory: Memory, at: float) -> bool:
+        """True if it hid the memory at that time (Unix seconds), after its acceptance and before its undoing."""
+        return (
+            replace(self, undone_at=None).covers(memory)
+            and self.accepted_at < at
+            and (self.undone_at is None or at < self.undone_at)
         )
 
 

@@ -154,9 +154,9 @@ class Importer:
             return "erased"
         if self.ledger.rewinds.covers(memory):
             return "rewound"
-        if entry is not None and not (isinstance(entry, Memory) and entry.rewound):
-            return "deleted" if isinstance(entry, Tombstone) else "present"
-        return "imported"
+        if isinstance(entry, Tombstone):
+            return "deleted"
+        return "imported" if entry is None or self.ledger.rewinds.replaces(entry, memory) else "present"
 
     def _result_of_row(self, row: StateRow, stored: StateRow | None) -> str:
         """The result for a row. `stored` is what the store has under its key."""

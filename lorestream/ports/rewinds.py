@@ -38,6 +38,13 @@ class RewindLedger(Protocol):
         """Whether any rewind hides this memory. Answers from memory; does not block or raise."""
         ...
 
+    def replaces(self, old: Memory, new: Memory) -> bool:
+        """Whether `new` takes the place of `old`, which has the same id: a rewind hid `old` when `new` was accepted.
+
+        The answer stays the same when the rewind is undone. Answers from memory; does not block or raise.
+        """
+        ...
+
     def knows(self, tenant: str, server: str) -> bool:
         """Whether that server was ever rewound. Answers from memory."""
         ...

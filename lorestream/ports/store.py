@@ -149,12 +149,17 @@ class MemoryWriter(Protocol):
     """
 
     async def insert(
-        self, memories: Sequence[Memory], vectors: NDArray[np.float32], *, over_rewound: bool = False
+        self,
+        memories: Sequence[Memory],
+        vectors: NDArray[np.float32],
+        *,
+        replaces: Callable[[Memory, Memory], bool] | None = None,
     ) -> None:
         """Add the memories whose ids do not exist yet. Existing memories and tombstones are not changed.
 
-        With `over_rewound`, those that are rewound count as missing: a world that goes on after a rewind may give an id
-        again.
+        With `replaces`, a memory takes the place of the stored one of its id if `replaces(stored, memory)`: a world that
+        goes on after a rewind may give an id again. What the stored one superseded is then no longer superseded by it,
+        and what supersedes that id stays.
 
         `vectors` has the shape (len(memories), dim), each row of length 1. The rows of memories with `recall` False are
         not used: these are stored without a vector. Returns once readers see the memories.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +18,23 @@ async def insert(
     vectors: NDArray[np.float32],
     rows: Sequence[int],
     *,
-    over_rewound: bool = False,
+    replaces: Callable[[Memory, Memory], bool] | None,
 ) -> dict[int, str]:
     """Insert those of the memories that are in `rows`. Returns the rows that the store refused, with its message.
 
-    `over_rewound`: as in `MemoryWriter.insert`. A refused insert is tried again in halves, until each refused row is
+    `replaces`: as in `MemoryWriter.insert`. A refused insert is tried again in halves, until each refused row is
     alone. Raises Unavailable.
     """
     if not rows:
         return {}
     try:
-        await store.insert([memories[row] for row in rows], vectors[list(rows)], over_rewound=over_rewound)
+        await store.insert([memories[row] for row in rows], vectors[list(rows)], replaces=replaces)
     except InvalidEvent as error:
         if len(rows) == 1:
             return {rows[0]: error.message}
         middle = len(rows) // 2
         return {
-            **await insert(store, memories, vectors, rows[:middle], over_rewound=over_rewound),
-            **await insert(store, memories, vectors, rows[middle:], over_rewound=over_rewound),
+            **await insert(store, memories, vectors, rows[:middle], replaces=replaces),
+            **await insert(store, memories, vectors, rows[middle:], replaces=replaces),
         }
     return {}

@@ -6,9 +6,9 @@ Three steps, so that one batch can be embedded while the one before it is writte
     apply     change the store: erase, insert, put tombstones, fold state events into rows
     finish    mark erasures as done, observe the delay; the indexer calls it after the cache was invalidated
 
-Applying a batch twice, or batches in another order, leads to the same store: inserts never replace, tombstones keep
-their id, erasures are kept in the ledger and cover memories by their time of acceptance, and a row holds the offset of
-its newest event. Only the state events of one row need the order of the log.
+Applying a batch twice, or batches in another order, leads to the same store: inserts replace only what a rewind hid when
+they were accepted, tombstones keep their id, erasures and rewinds are kept in the ledger and cover memories by their time
+of acceptance, and a row holds the offset of its newest event. Only the state events of one row need the order of the log.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Pipeline:
 
         Raises Unavailable when the embedder or `vector_source` is unavailable.
         """
-        memories: dict[tuple[str, str, str], tuple[Memory, Record]] = {}
+        memories: list[tuple[Memory, Record]] = []
         tombstones: list[Tombstone] = []
         erasures: list[Erasure] = []
         rewinds: list[Rewind] = []
@@ -141,11 +141,7 @@ class Pipeline:
                 case events.Put():
                     memory = envelope.memory(_text(envelope))
                     if not self._is_obsolete(memory):
-                        memory = self._marked(memory)
-                        key = (memory.tenant, memory.agent_id, memory.id)
-                        # The first content of an id stays, within a batch as in the store, unless it is rewound.
-                        if memories.setdefault(key, (memory, record))[0].rewound:
-                            memories[key] = (memory, record)
+                        memories.append((self._marked(memory), record))
                 case events.Delete():
                     tombstones.append(envelope.tombstone())
                 case events.Erase():
@@ -154,7 +150,7 @@ class Pipeline:
                     rewinds.append(envelope.rewind())
                 case _:
                     state.append(StateRecord(envelope, record))
-        found = [memory for memory, _ in memories.values()]
+        found = [memory for memory, _ in memories]
         embeds = any(memory.recall for memory in found)
         with self.metrics.worker_stages("embed") if embeds else contextlib.nullcontext():
             embedded, rows = await vectors.embed(
@@ -163,7 +159,7 @@ class Pipeline:
         return Batch(
             records=records,
             memories=embedded,
-            memory_records=[record for _, record in memories.values()],
+            memory_records=[record for _, record in memories],
             vectors=rows,
             tombstones=tombstones,
             erasures=erasures,
@@ -188,7 +184,7 @@ class Pipeline:
                 await self.rewind(rewind)
             # The ledger may have learned of more since the batch was prepared.
             memories = [self._marked(memory) for memory in batch.memories]
-            kept = [row for row, memory in enumerate(memories) if not self._is_obsolete(memory)]
+            kept = self._kept(memories)
             refused: dict[int, str] = {}
 
             async def insert(rows: Sequence[int]) -> None:
@@ -267,8 +263,9 @@ class Pipeline:
         """Insert these of the memories. Returns the rows that the store refused, with its message."""
         rewinds = self.ledger.rewinds
         servers = {(memories[row].tenant, memories[row].server) for row in rows}
-        over_rewound = any(rewinds.knows(tenant, server) for tenant, server in servers)
-        return await insertion.insert(self.store, memories, matrix, rows, over_rewound=over_rewound)
+        any_rewound = any(rewinds.knows(tenant, server) for tenant, server in servers)
+        replaces = rewinds.replaces if any_rewound else None
+        return await insertion.insert(self.store, memories, matrix, rows, replaces=replaces)
 
     def _skip(self, record: Record, error: events.UnknownOp) -> None:
         """Count a record that is skipped; log the first."""
@@ -285,6 +282,20 @@ class Pipeline:
     def _marked(self, memory: Memory) -> Memory:
         """The memory, marked as rewound if the ledger says so by now, without what erasures cover in it."""
         return self.ledger.strip(memory).marked(self.ledger.rewinds.covers)
+
+    def _kept(self, memories: Sequence[Memory]) -> Sequence[int]:
+        """The rows of the memories to insert: of each id one.
+
+        Within a batch as in the store the first content of an id stays, unless a rewind hid it when another was accepted.
+        """
+        rows: dict[tuple[str, str, str], int] = {}
+        for row, memory in enumerate(memories):
+            if not self._is_obsolete(memory):
+                key = (memory.tenant, memory.agent_id, memory.id)
+                first = rows.setdefault(key, row)
+                if self.ledger.rewinds.replaces(memories[first], memory):
+                    rows[key] = row
+        return list(rows.values())
 
     def _is_obsolete(self, memory: Memory) -> bool:
         """Whether the memory has expired since it was accepted, or is covered by an erasure.

@@ -162,12 +162,15 @@ class CarryOver:
         refused: list[str] = []
 
         async def insert(chunk: Sequence[int]) -> None:
-            # The indexer may have applied an erasure or a rewind since the page was read.
+            # The indexer may have applied an erasure or a rewind since the page was read, and the target's may have given an
+            # id again that the memories of the page still name.
             ledger = self.parts.ledger
             for row in chunk:
                 marked[row] = ledger.strip(marked[row]).marked(ledger.rewinds.covers)
             chunk = [row for row in chunk if not ledger.covers(marked[row])]
-            refused.extend((await insertion.insert(self.target.store, marked, rows, chunk)).values())
+            replaces = ledger.rewinds.replaces
+            some = await insertion.insert(self.target.store, marked, rows, chunk, replaces=replaces)
+            refused.extend(some.values())
 
         await self._throttle.in_chunks(range(len(marked)), insert)
         return refused

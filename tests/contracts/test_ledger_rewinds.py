@@ -38,6 +38,28 @@ async def test_a_rewind_covers_its_server_after_its_time_until_its_own_acceptanc
     assert not ledger.covers(LATE), "nothing is erased"
 
 
+async def test_an_id_can_be_given_again_while_a_rewind_hides_its_memory_whatever_comes_later(
+    ledger: ErasureLedger,
+) -> None:
+    rewinds = ledger.rewinds
+
+    def replaced(old_at: float, new_at: float, **fields: str) -> bool:
+        old, new = (structs.replace(LATE, accepted_at=at, **fields) for at in (old_at, new_at))
+        return rewinds.replaces(old, new)
+
+    assert not replaced(100.0, 115.0)
+    for change, until in ((FIRST, 1e9), (UNDONE, 120.0)):
+        await rewinds.put(change)
+        assert replaced(100.0, 115.0), change
+        assert not replaced(100.0, 105.0), "accepted before the rewind, which hides both"
+        assert not replaced(90.0, 115.0)
+        assert not replaced(111.0, 115.0)
+        assert not replaced(100.0, 115.0, server="")
+        assert not replaced(100.0, 115.0, tenant="other")
+        assert replaced(100.0, until - 1)
+        assert replaced(100.0, until) is (change is FIRST)
+
+
 @pytest.mark.parametrize("order", list(permutations((FIRST, UNDONE, replace(FIRST, undone_at=130.0)))))
 async def test_an_undone_rewind_covers_nothing_in_any_order_of_arrival(
     ledger_opener: LedgerOpener, order: tuple[Rewind, ...]

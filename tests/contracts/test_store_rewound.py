@@ -27,6 +27,15 @@ def nothing(_one):
     return False
 
 
+def after_a_rewind(old, new):
+    """The stored memory was hidden by a rewind 5 s after START when the new one was accepted."""
+    return START < old.accepted_at <= START + 5 < new.accepted_at
+
+
+async def give_again(store, *memories):
+    await store.insert(memories, vectors(EAST, len(memories)), replaces=after_a_rewind)
+
+
 def after_start(name, **fields):
     return memory(name, **{"server": S, "accepted_at": START + 1, **fields})
 
@@ -120,12 +129,60 @@ async def test_an_id_that_is_set_aside_can_be_given_again(store):
     ]
     await put(store, *again)
     assert await names(store) == ["kept"], "only where it is asked for"
-    await store.insert(again, vectors(EAST, 2), over_rewound=True)
+    await give_again(store, *again)
     assert await store.lookup(again) == [again[0], memory("kept", server=S)]
     await store.set_aside(EVER, lambda one: START < one.accepted_at <= START + 1)
     assert sorted(await names(store)) == ["kept", "m"]
     [hit, _] = await store.search(nearest(9))
     assert hit.memory.server == S
+
+
+async def test_what_the_memory_superseded_that_was_replaced_is_back_and_what_supersedes_the_id_stays(store):
+    """Also where the replaced one has been swept, and where the rewind has been undone before."""
+    first = [
+        after_start("stays", supersedes="x"),
+        after_start("swept", supersedes="y", expires_at=NOW - 1),
+        memory("chain", supersedes="stays", accepted_at=START + 20, expires_at=NOW - 1),
+    ]
+    await put(store, memory("x"), memory("y"), *first)
+    assert await store.sweep(expired_before=NOW, tombstones_before=0, limit=9) == 2
+    assert await names(store) == []
+    late_one = memory("z", superseded_by=tuple(one.correction() for one in first[:2]))
+    again = [after_start(name, accepted_at=START + 9, supersedes="w") for name in ("stays", "swept")]
+    for _ in range(2):
+        await give_again(store, *again)
+        assert sorted(await names(store)) == ["swept", "x", "y"]
+    await give_again(store, late_one, memory("w"))
+    assert sorted(await names(store)) == ["swept", "x", "y", "z"]
+    await give_again(store, *first)
+    assert await store.lookup(again) == [
+        structs.replace(again[0], superseded_by=(first[2].correction(),)),
+        again[1],
+    ]
+
+
+async def test_a_deleted_id_cannot_be_given_again(store):
+    await put(store, after_start("m"))
+    await store.put_tombstones([Tombstone("default", "a", "m", NOW)])
+    await give_again(store, after_start("m", accepted_at=START + 9))
+    assert await names(store) == []
+
+
+async def test_what_another_worker_stores_meanwhile_is_not_set_aside(store, monkeypatch):
+    """Between the scan for what is to be hidden and the write."""
+    rewind = replace(EVER, to=START, accepted_at=START + 5)
+    await put(store, after_start("m"), after_start("n"))
+    again, read = after_start("m", accepted_at=START + 9, text="a new life"), store._engine.vectors
+
+    async def vectors_later(ids):
+        found = await read(ids)
+        await give_again(store, again)
+        return found
+
+    monkeypatch.setattr(store._engine, "vectors", vectors_later)
+    await store.set_aside(rewind, rewind.covers)
+    assert await store.lookup([again]) == [again]
+    assert await names(store) == ["m"]
 
 
 async def test_only_the_memories_that_the_rewind_is_about_are_marked(store):

@@ -1,4 +1,4 @@
-"""The corrections of a log: live, replayed, and as a plain model says, after any puts, corrections, deletions, erasures."""
+"""The corrections of a log: live, replayed, and as a plain model says, after any puts, removals, rewinds and undoings."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+import msgspec
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lorestream import events
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import PageQuery, Scope
 from lorestream.ports import VectorStore
+from lorestream.rewinds import Rewind
 from stream_workers.indexing.pipeline import Pipeline
 from tests.parts import open_parts, pipeline_over, records
 
@@ -31,8 +34,21 @@ ids, agents = st.sampled_from(IDS), st.sampled_from(AGENTS)
 player = st.sampled_from([None, *PLAYERS])
 deletion = st.tuples(st.just("delete"), ids, agents)
 erasure = st.tuples(st.just("erase"), st.one_of(agents, st.sampled_from(PLAYERS)))
+rewind = st.tuples(st.just("rewind"), st.integers(1, 6))
+undoing = st.tuples(st.just("undo"), st.integers(0, 3))
 put = st.tuples(st.just("put"), ids, agents, st.one_of(st.none(), ids), player, st.booleans())
 _examples = itertools.count()
+
+UNDONE = [("undo", 0)]
+AGAIN = [
+    *(("put", name, "a", None, None, False) for name in ("m0", "m1")),
+    ("put", "m2", "a", "m0", None, False),
+    ("put", "m3", "a", "m1", None, True),
+    ("rewind", 3),
+    ("put", "m2", "a", None, None, False),
+    ("put", "m3", "a", "m1", None, True),
+]
+"""Two ids are given again after a rewind: one without the correction that it was before, one that expires with it."""
 
 
 @dataclasses.dataclass
@@ -52,6 +68,7 @@ def envelopes(tenant: str, steps: Sequence[tuple[Any, ...]]) -> list[events.Enve
     """
     found: list[events.Envelope] = []
     fixed: dict[tuple[str, str], tuple[str | None, str | None, bool]] = {}
+    rewinds: list[events.RewindWrite] = []
     for at, (op, *arguments) in enumerate(steps, start=1):
         match op:
             case "put":
@@ -74,6 +91,16 @@ def envelopes(tenant: str, steps: Sequence[tuple[Any, ...]]) -> list[events.Enve
                 found.append(one)
             case "delete":
                 found.append(events.Delete(tenant, arguments[1], arguments[0], float(at)))
+            case "rewind":
+                [steps_back] = arguments
+                rewinds.append(
+                    events.RewindWrite(tenant, f"{tenant}-{at}", "s", float(at - steps_back), float(at))
+                )
+                found.append(rewinds[-1])
+            case "undo":
+                if rewinds:
+                    chosen = rewinds[arguments[0] % len(rewinds)]
+                    found.append(msgspec.structs.replace(chosen, undone_at=float(at)))
             case _:
                 [subject] = arguments
                 kind = "agent" if subject in AGENTS else "player"
@@ -89,16 +116,33 @@ def model(log: Sequence[events.Envelope]) -> Stored:
     """What is stored in the end."""
     erasures = [one.erasure() for one in log if isinstance(one, events.Erase)]
     deleted = {(one.agent_id, one.memory_id) for one in log if isinstance(one, events.Delete)}
+    rewinds: dict[str, Rewind] = {}
+    for one in log:
+        if isinstance(one, events.RewindWrite):
+            rewinds[one.rewind_id] = one.rewind()
+
+    def is_hidden(put: events.Put, at: float) -> bool:
+        return any(
+            one.to < put.accepted_at <= one.accepted_at <= at
+            and (one.undone_at is None or at < one.undone_at)
+            for one in rewinds.values()
+        )
+
     first: dict[tuple[str, str], events.Put] = {}
     for one in log:
         if not isinstance(one, events.Put) or (one.agent_id, one.memory_id) in deleted:
             continue
         if not any(erasure.covers(one.memory("")) for erasure in erasures):
-            first.setdefault((one.agent_id, one.memory_id), one)
+            before = first.setdefault((one.agent_id, one.memory_id), one)
+            if is_hidden(before, one.accepted_at):
+                first[one.agent_id, one.memory_id] = one
     stored: Stored = {}
     for (agent, name), put in first.items():
         by = {other: new for (whose, other), new in first.items() if (whose, new.supersedes) == (agent, name)}
-        replaced = any(put.supersedes is None or new.accepted_at > put.accepted_at for new in by.values())
+        replaced = any(
+            (put.supersedes is None or new.accepted_at > put.accepted_at) and not is_hidden(new, math.inf)
+            for new in by.values()
+        )
         gone = {
             subject
             for erasure in erasures
@@ -106,7 +150,7 @@ def model(log: Sequence[events.Envelope]) -> Stored:
             if erasure.accepted_at >= put.accepted_at
         }
         about = tuple(one for one in put.about if one not in gone)
-        if put.expires_at is None:
+        if put.expires_at is None and not is_hidden(put, math.inf):
             stored[agent, name] = (put.text or "", set(by), about, not replaced)
     return stored
 
@@ -170,9 +214,12 @@ def test_live_and_replay_agree_with_a_plain_model(tmp_path: Path) -> None:
         live, replay, stack = runner.run(opened())
         closing.callback(lambda: runner.run(stack.aclose()))
 
+        @example(AGAIN, [], 0)
+        @example(AGAIN, UNDONE, 0)
+        @example([*AGAIN, *UNDONE], [], 0)
         @given(
-            st.lists(st.one_of(put, put, put, deletion, erasure), max_size=12),
-            st.lists(st.one_of(deletion, erasure), max_size=4),
+            st.lists(st.one_of(put, put, put, rewind, undoing, deletion, erasure), max_size=12),
+            st.lists(st.one_of(rewind, undoing, deletion, erasure), max_size=4),
             st.integers(0, 2**32),
         )
         @settings(max_examples=15, deadline=None)

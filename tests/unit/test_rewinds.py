@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from unittest import mock
 
 import pytest
 
+from lorestream import identity
 from lorestream.adapters.qdrant.edge.store import EdgeStore
 from lorestream.memories import Memory, PageQuery, Scope
 from lorestream.ports import VectorStore
@@ -22,6 +24,8 @@ from tests.parts import pipeline_over
 from tests.whole_app import WholeApp, open_app
 
 AGENTS = ("npc:a", "npc:b")
+SEEDS = range(12, 16)
+"""Acts with which an undone correction had come back, and others."""
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 
 
@@ -133,6 +137,25 @@ async def test_an_event_id_may_be_given_again_in_the_world_that_goes_on(up: Whol
     assert await shown(up, "a") == ["saw it stand", "saw the gate"]
 
 
+async def test_what_was_given_an_id_again_stays_when_the_rewind_is_undone_and_in_a_replay(
+    up: WholeApp,
+) -> None:
+    [old] = await write(up, "other", {"agent_id": "a", "text": "saw the gate"})
+    [first] = await write(
+        up, "s", {"id": "1", "agent_id": "a", "text": "saw it fall", "supersedes": old["id"]}
+    )
+    assert await shown(up, "a") == ["saw it fall"]
+    rewind_id = await rewind(up, "s", first["accepted_at"] - 1e-6)
+    [again] = await write(up, "s", {"id": "1", "agent_id": "a", "text": "saw it stand"})
+    assert again["id"] == first["id"]
+    for group in ("while it is rewound", "undone"):
+        assert await shown(up, "a") == ["saw it stand", "saw the gate"]
+        async with opened_store() as other:
+            await refilled(up, other, group)
+            assert await held(other, 0.0) == await held(up.runtime.store, 0.0)
+        await undo(up, rewind_id)
+
+
 async def test_requests_that_cannot_be_right_are_refused_and_unknown_servers_are_not(up: WholeApp) -> None:
     now = up.runtime.clock.now()
     for body, path in (
@@ -197,18 +220,35 @@ async def test_a_repeated_request_makes_no_second_rewind(up: WholeApp) -> None:
 
 @dataclass
 class Model:
-    """What one server's agents should know. `memories` by id; `rewinds` by id, those that are not undone."""
+    """What one server's agents should know.
+
+    `memories` by id, each as a read shows it; `rewinds` by id, those that are not undone; `deleted` are ids.
+    """
 
     memories: dict[str, dict[str, Any]] = field(default_factory=dict)
     rewinds: dict[str, tuple[float, float]] = field(default_factory=dict)
     undone: list[str] = field(default_factory=list)
+    deleted: set[str] = field(default_factory=set)
+
+    def is_hidden(self, memory: dict[str, Any]) -> bool:
+        return any(to < memory["accepted_at"] <= until for to, until in self.rewinds.values())
+
+    def takes(self, memory_id: str) -> bool:
+        """Whether an event of that id is stored now."""
+        if memory_id in self.deleted:
+            return False
+        return memory_id not in self.memories or self.is_hidden(self.memories[memory_id])
 
     def known(self, agent: str) -> list[str]:
+        own = [one for one in self.memories.values() if one["agent_id"] == agent and not self.is_hidden(one)]
         return sorted(
             one["text"]
-            for one in self.memories.values()
-            if one["agent_id"] == agent
-            and not any(to < one["accepted_at"] <= until for to, until in self.rewinds.values())
+            for one in own
+            if not any(
+                new.get("supersedes") == one["id"]
+                and ("supersedes" not in one or new["accepted_at"] > one["accepted_at"])
+                for new in own
+            )
         )
 
 
@@ -217,12 +257,17 @@ async def act(
 ) -> None:
     """One random act, on the application and on the model."""
     agent = f"{server}:{rng.choice(AGENTS)}"
-    match rng.choice(["write"] * 4 + ["rewind"] * 3 + ["undo"] * 2 + ["delete", "erase"]):
+
+    def event() -> dict[str, Any]:
+        return {"agent_id": agent, "text": f"saw {numbers()}"}
+
+    match rng.choice(["write"] * 4 + ["again"] * 2 + ["rewind"] * 3 + ["undo"] * 2 + ["delete", "erase"]):
+        case "again":
+            await put(up, rng, model, server, {**event(), "id": "again"})
+            await rewind_some(up, rng, model, server)
+            await put(up, rng, model, server, {**event(), "id": "again"})
         case "rewind":
-            times = [one["accepted_at"] for one in model.memories.values()] or [0.0]
-            to = rng.choice(times) - rng.choice([0.0, 1e-6, 0.5])
-            rewind_id = await rewind(up, server, to)
-            model.rewinds[rewind_id] = to, (await up.ask("GET", f"/v1/rewinds/{rewind_id}"))["accepted_at"]
+            await rewind_some(up, rng, model, server)
         case "undo" if model.rewinds or model.undone:
             chosen = rng.choice([*model.rewinds, *model.undone])
             await undo(up, chosen)
@@ -231,18 +276,41 @@ async def act(
         case "delete" if model.memories:
             chosen = rng.choice([*model.memories])
             owner = model.memories.pop(chosen)["agent_id"]
+            model.deleted.add(chosen)
             await up.erase(agent_id=owner, memory_id=chosen)
-        case "erase" if rng.random() < 0.5:
+        case "erase" if rng.random() < 0.3:
             await up.erase(agent_id=agent)
             model.memories = {key: one for key, one in model.memories.items() if one["agent_id"] != agent}
         case _:
-            events = [{"agent_id": agent, "text": f"saw {numbers()}"} for _ in range(rng.randint(1, 3))]
-            model.memories |= {one["id"]: one for one in await write(up, server, *events)}
+            await put(up, rng, model, server, event() | rng.choice([{}, {"id": "again"}]))
+
+
+async def rewind_some(up: WholeApp, rng: random.Random, model: Model, server: str) -> None:
+    times = sorted(one["accepted_at"] for one in model.memories.values())[-3:] or [0.0]
+    to = rng.choice(times) - rng.choice([0.0, 1e-6, 0.5])
+    rewind_id = await rewind(up, server, to)
+    model.rewinds[rewind_id] = to, (await up.ask("GET", f"/v1/rewinds/{rewind_id}"))["accepted_at"]
+
+
+async def put(up: WholeApp, rng: random.Random, model: Model, server: str, event: dict[str, Any]) -> None:
+    """Write an event, maybe as one that supersedes a memory of this or another agent, be it shown, hidden or deleted."""
+    agent = event["agent_id"]
+    own = identity.memory_id("default", server, agent, event.get("id", ""))
+    others = sorted({*model.memories, *model.deleted} - {own})
+    if others and rng.random() < 0.5:
+        event["supersedes"] = rng.choice(others)
+    answer = await up.ask("POST", "/v1/events?wait=indexed", json={"server": server, "events": [event]})
+    [written] = answer["ids"]
+    if model.takes(written):
+        stored = await up.ask("GET", f"/v1/memories/{written}", params={"agent_id": agent})
+        assert (stored["text"], stored.get("supersedes")) == (event["text"], event.get("supersedes"))
+        model.memories[written] = stored
 
 
 async def held(store: VectorStore, now: float) -> dict[str, Memory]:
-    """Everything in a store that its reads show, by id."""
-    return {one.id: one async for some in store.each(PageQuery(Scope("default"), 1, now)) for one in some}
+    """Everything in a store that its reads show, by id; also what they show only if they are asked to."""
+    query = PageQuery(Scope("default", superseded=True), 1, now)
+    return {one.id: one async for some in store.each(query) for one in some}
 
 
 async def refilled(up: WholeApp, store: VectorStore, group: str) -> None:
@@ -253,16 +321,16 @@ async def refilled(up: WholeApp, store: VectorStore, group: str) -> None:
 
 async def test_any_order_of_acts_gives_what_a_model_says_and_a_replay_gives_the_same(up: WholeApp) -> None:
     numbers, models = count(1).__next__, dict[str, Model]()
-    for seed in range(4):
+    for seed in SEEDS:
         rng, server = random.Random(seed), f"s{seed}"
         model = models[server] = Model()
-        for _ in range(10):
+        for _ in range(12):
             await act(up, rng, model, server, numbers)
         for agent in AGENTS:
             assert await shown(up, f"{server}:{agent}") == model.known(f"{server}:{agent}"), seed
     now = up.runtime.clock.now()
     assert any(model.rewinds for model in models.values())
-    async with EdgeStore.open(None, model_id="hash", dim=384) as other:
+    async with opened_store() as other, opened_store() as last:
         await refilled(up, other, "other")
         assert await held(other, now) == await held(up.runtime.store, now)
         for model in models.values():
@@ -272,10 +340,17 @@ async def test_any_order_of_acts_gives_what_a_model_says_and_a_replay_gives_the_
         await refilled(up, other, "other")
         back = await held(other, now)
         assert back == await held(up.runtime.store, now)
+        await refilled(up, last, "last")
+        assert await held(last, now) == back
         texts: Sequence[str] = [
             text
             for server, model in models.items()
             for agent in AGENTS
             for text in model.known(f"{server}:{agent}")
         ]
-        assert sorted(one.text for one in back.values()) == sorted(texts)
+        assert sorted(one.text for one in back.values() if one.superseded_at is None) == sorted(texts)
+
+
+def opened_store() -> contextlib.AbstractAsyncContextManager[VectorStore]:
+    """An empty store, in memory."""
+    return EdgeStore.open(None, model_id="hash", dim=384)

@@ -97,6 +97,20 @@ async def test_a_memory_and_its_tombstone_under_another_name_of_the_player(shard
     assert await names(sharded, agent=after.agent_id) == []
 
 
+async def test_an_id_that_is_given_again_after_a_rewind_under_another_name_of_the_player(sharded):
+    before = memory("m", agent_id="player:k1:x", agent_player="k1:x")
+    after = structs.replace(
+        before, agent_id=_elsewhere("player:k1:x"), lasting_agent="player:k1:x", accepted_at=NOW
+    )
+    await put(sharded, before)
+    for _ in range(2):
+        await sharded.insert(
+            [after], vectors(EAST, 1), replaces=lambda old, new: old.accepted_at < new.accepted_at
+        )
+        assert await sharded.count(PageQuery(Scope("default"), 10, NOW)) == 1
+    assert await sharded.lookup([after]) == [after]
+
+
 async def test_a_replay_into_another_collection_has_the_keys_of_the_settings(qdrant):
     alias = "test-shard-keys"
     made = []

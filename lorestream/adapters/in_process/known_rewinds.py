@@ -35,6 +35,7 @@ class KnownRewinds:
         """`stored`: rewinds from before this process, which `changed_since` leaves out."""
         self._states: dict[str, RewindState] = {}
         self._changes: list[Rewind] = []
+        self._of_server: dict[tuple[str, str], Sequence[Rewind]] = {}
         self._spans: dict[tuple[str, str], tuple[Sequence[float], Sequence[float]]] = {}
         """(tenant, server) -> the ends of the spans of time that are hidden: (after these, up to these), both rising."""
         for state in stored:
@@ -50,12 +51,10 @@ class KnownRewinds:
             return
         self._changes.append(after.rewind)
         server = (rewind.tenant, rewind.server)
-        own = (each.rewind for each in self._states.values())
-        self._spans[server] = _spans(
-            (one.to, one.accepted_at)
-            for one in own
-            if (one.tenant, one.server) == server and one.undone_at is None
-        )
+        every = (each.rewind for each in self._states.values())
+        own = [one for one in every if (one.tenant, one.server) == server]
+        self._of_server[server] = own
+        self._spans[server] = _spans((one.to, one.accepted_at) for one in own if one.undone_at is None)
 
     def get(self, rewind_id: str) -> RewindState | None:
         """The rewind with this id, or None."""
@@ -75,9 +74,14 @@ class KnownRewinds:
         span = bisect_left(after, memory.accepted_at) - 1
         return span >= 0 and memory.accepted_at <= until[span]
 
+    def replaces(self, old: Memory, new: Memory) -> bool:
+        """Whether `new` takes the place of `old`, which has the same id: a rewind hid `old` when `new` was accepted."""
+        of_server = self._of_server.get((old.tenant, old.server), ())
+        return any(one.hid(old, new.accepted_at) for one in of_server)
+
     def knows(self, tenant: str, server: str) -> bool:
         """Whether that server was ever rewound."""
-        return (tenant, server) in self._spans
+        return (tenant, server) in self._of_server
 
     def changed_since(self, since: int) -> Sequence[Rewind]:
         """The changes, each once, in the order of `put`, without the first `since`."""
@@ -101,6 +105,10 @@ class RewindsInMemory(ABC):
     def covers(self, memory: Memory) -> bool:
         """Whether any rewind hides this memory."""
         return self._known.covers(memory)
+
+    def replaces(self, old: Memory, new: Memory) -> bool:
+        """Whether `new` takes the place of `old`, which has the same id: a rewind hid `old` when `new` was accepted."""
+        return self._known.replaces(old, new)
 
     def knows(self, tenant: str, server: str) -> bool:
         """Whether that server was ever rewound."""

@@ -1,15 +1,16 @@
 """Which memories are superseded: the store keeps it with each of them, so that reads need no second look.
 
 `superseded_by` of a memory are all memories of its agent that name it in `supersedes` and are stored, or were until they
-expired or were trimmed. A tombstone and an erasure of that one end it. Which of them count is computed from the memory
-alone (`Memory.replaced_by`). The result does not depend on the order in which memories,
-tombstones and erasures arrive: an insert looks for both sides, and whoever writes second sees what the first has written.
+expired or were trimmed. A tombstone and an erasure of that one end it, and so does another content of its id that took
+its place after a rewind. Which of them count is computed from the memory alone (`Memory.replaced_by`). The result does not
+depend on the order in which memories, tombstones and erasures arrive: an insert looks for both sides, and whoever writes
+second sees what the first has written.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,10 @@ _IDS_AT_ONCE = 256
 """Ids of one condition."""
 
 
+NO_TOMBSTONE = Group(must_not=(Empty("t"),))
+"""All memories: a tombstone has no time `t`."""
+
+
 def still(tenant: str, *, rewound: bool) -> Clause:
     """The memories of the tenant that are rewound, or those that are not. Never a tombstone, which has no time `t`."""
     aside = Match("group", (rewound_group(tenant),))
@@ -38,8 +43,13 @@ class Corrections:
     def __init__(self, engine: Engine[Any]) -> None:
         self._engine = engine
 
-    async def inserted(self, memories: Sequence[Memory]) -> None:
-        """Note which of these memories, and of those that they supersede, are superseded. They are stored already."""
+    async def inserted(
+        self, memories: Sequence[Memory], replaces: Callable[[Memory, Memory], bool] | None = None
+    ) -> None:
+        """Note which of these memories, and of those that they supersede, are superseded. They are stored already.
+
+        `replaces`: whether a memory took the place of another one of its id, as in `MemoryWriter.insert`.
+        """
         found: defaultdict[str, list[Correction]] = defaultdict(list)
         wanted = {one.id for one in memories} | {one.supersedes for one in memories if one.supersedes}
         # What is stored counts: under the id of an inserted memory there may be a tombstone, or another content.
@@ -47,20 +57,24 @@ class Corrections:
             if newer.supersedes is not None:
                 agent = newer.lasting_agent or newer.agent_id
                 found[point_id(newer.tenant, agent, newer.supersedes)].append(newer.correction())
-        brought = [point_of(one) for one in memories if one.superseded_by]
-        if not found and not brought:
+        others = [point_of(one) for one in memories if one.superseded_by]
+        if replaces is not None:
+            # What another content of these ids superseded.
+            linked = await self._linked("superseded_by", {one.id for one in memories})
+            others += [point_of(one) for one in linked]
+        if not found and not others:
             return
-        stored = await self._read([*found, *brought])
+        stored = await self._read([*found, *others])
         changed = [
             stored[point].with_corrections([*stored[point].superseded_by, *corrections])
             for point, corrections in found.items()
             if point in stored
         ]
         await self.rewrite([one for one in changed if one is not stored[point_of(one)]])
-        # A memory that supersedes may have been deleted before this was written, or before it was inserted.
+        # A memory that supersedes may have been deleted or replaced before this was written, or before it was inserted.
         for one in changed:
             stored[point_of(one)] = one
-        await self._drop_deleted(list(stored.values()))
+        await self._drop_ended(list(stored.values()), replaces)
 
     async def deleted(self, tombstones: Sequence[Tombstone]) -> None:
         """What these tombstones' memories superseded is no longer superseded by them. They are stored already."""
@@ -84,17 +98,33 @@ class Corrections:
             )
             await turns.next()
 
-    async def _drop_deleted(self, memories: Sequence[Memory]) -> None:
+    async def _drop_ended(
+        self, memories: Sequence[Memory], replaces: Callable[[Memory, Memory], bool] | None
+    ) -> None:
+        """Remove the corrections whose memory was deleted, or has given its place to another content of its id."""
         points = {
             point_id(one.tenant, one.lasting_agent or one.agent_id, by.id)
             for one in memories
             for by in one.superseded_by
         }
-        graves = {point for point, payload in (await self._payloads(points)).items() if "grave" in payload}
+        payloads = await self._payloads(points)
+        graves = {point for point, payload in payloads.items() if "grave" in payload}
+        contents = {
+            point: decode_memory(payload)
+            for point, payload in payloads.items()
+            if replaces is not None and "body" in payload
+        }
+
+        def has_ended(one: Memory, by: Correction) -> bool:
+            point = point_id(one.tenant, one.lasting_agent or one.agent_id, by.id)
+            stored = contents.get(point)
+            return point in graves or (
+                stored is not None and replaces is not None and replaces(one.by(by), stored)
+            )
+
         rewritten: list[Memory] = []
-        for one in memories if graves else ():
-            agent = one.lasting_agent or one.agent_id
-            kept = [by for by in one.superseded_by if point_id(one.tenant, agent, by.id) not in graves]
+        for one in memories if graves or contents else ():
+            kept = [by for by in one.superseded_by if not has_ended(one, by)]
             if (changed := one.with_corrections(kept)) is not one:
                 rewritten.append(changed)
         await self.rewrite(rewritten)

@@ -20,7 +20,7 @@ from lorestream.adapters.qdrant.conditions import (
     linked_clause,
     scope_clause,
 )
-from lorestream.adapters.qdrant.corrections import Corrections, still
+from lorestream.adapters.qdrant.corrections import NO_TOMBSTONE, Corrections, still
 from lorestream.adapters.qdrant.engine import P, Payload, TimePage
 from lorestream.adapters.qdrant.payload import (
     MAX_TICKS,
@@ -70,9 +70,15 @@ class QdrantStore(QdrantReader[P]):
     # --- MemoryWriter --------------------------------------------------------------------------------------
 
     async def insert(
-        self, memories: Sequence[Memory], vectors: NDArray[np.float32], *, over_rewound: bool = False
+        self,
+        memories: Sequence[Memory],
+        vectors: NDArray[np.float32],
+        *,
+        replaces: Callable[[Memory, Memory], bool] | None = None,
     ) -> None:
-        """Add the memories that do not exist yet. InvalidEvent for one of them means that none was added.
+        """Add the memories that do not exist yet, or that replace the stored one.
+
+        InvalidEvent for one of them means that none was added.
 
         The rows of `vectors` that belong to records are not used.
         """
@@ -81,17 +87,33 @@ class QdrantStore(QdrantReader[P]):
         for row, one in enumerate(memories):
             rows.setdefault(point_of(one), row)
         # All points are built before the first is written, so that a rejected one leaves nothing behind.
-        points: list[P] = []
+        new: list[P] = []
+        replacing: list[P] = []
+        replaced = {} if replaces is None else await self._replaced(memories, rows, replaces)
         turns = Turns()
         for point, row in rows.items():
-            points.append(self._build_point(point, memories[row], vectors[row]))
+            memory = memories[row]
+            if (old := replaced.get(point)) is None:
+                new.append(self._build_point(point, memory, vectors[row]))
+            else:
+                memory = memory.with_corrections([*old.superseded_by, *memory.superseded_by])
+                replacing.append(self._build_point(point, memory, vectors[row]))
             await turns.next()
-        if over_rewound:
-            rewound = Match("group", tuple({rewound_group(one.tenant) for one in memories}))
-            await self._engine.upsert(points, replace=rewound)
-        else:
-            await self._engine.upsert(points, insert_only=True)
-        await self._corrections.inserted(memories)
+        await self._engine.upsert(new, insert_only=True)
+        if replacing:
+            # With shard keys, the old one may be in the shard of another name of its agent.
+            moved = [one for one, old in replaced.items() if old.agent_id != memories[rows[one]].agent_id]
+            await self._delete(moved)
+            await self._engine.upsert(replacing, replace=NO_TOMBSTONE)
+        await self._corrections.inserted(memories, replaces)
+
+    async def _replaced(
+        self, memories: Sequence[Memory], rows: Mapping[str, int], replaces: Callable[[Memory, Memory], bool]
+    ) -> dict[str, Memory]:
+        """The stored memories that are to be replaced, by point id. `rows`: the row of the new one of each point id."""
+        stored = await self._engine.retrieve(list(rows))
+        found = {point: decode_memory(payload) for point, payload in stored.items() if "body" in payload}
+        return {point: old for point, old in found.items() if replaces(old, memories[rows[point]])}
 
     async def put_tombstones(self, tombstones: Sequence[Tombstone]) -> None:
         """Replace each memory, whether it exists or not, by a tombstone without text and vector."""
@@ -142,6 +164,11 @@ class QdrantStore(QdrantReader[P]):
         # Also memories, of other servers too, that one of this server supersedes.
         concerned = Group(should=(sent, linked_clause("servers", (server,))))
         corrected: list[Memory] = []
+
+        def as_found(*, hidden: bool) -> Clause:
+            # Not what another worker has stored in its place meanwhile: that was accepted after the rewind.
+            return Group(must=(still(tenant, rewound=not hidden), accepted))
+
         async with aclosing(self._scan(concerned, own)) as found:
             async for point, memory in found:
                 marked = memory.marked(covered)
@@ -154,10 +181,10 @@ class QdrantStore(QdrantReader[P]):
                     continue
                 changes[hidden][point] = marked
                 if len(changes[hidden]) == self._traits.batch_size:
-                    await self._replace_all(changes[hidden], still(tenant, rewound=not hidden))
+                    await self._replace_all(changes[hidden], as_found(hidden=hidden))
                     changes[hidden] = {}
         for hidden, rest in changes.items():
-            await self._replace_all(rest, still(tenant, rewound=not hidden))
+            await self._replace_all(rest, as_found(hidden=hidden))
         await self._corrections.rewrite(corrected)
         return affected
 
