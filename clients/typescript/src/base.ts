@@ -84,13 +84,19 @@ export abstract class Base {
     query: Call["query"] = {},
   ): Promise<StateReceipt> {
     const { ifVersion, tick, eventId } = options;
-    const fields = { ...body, tick, if_version: ifVersion, event_id: eventId ?? crypto.randomUUID() };
+    const fields = { ...body, tick, if_version: ifVersion, event_id: eventId ?? newId() };
     return this.writeJson(method, path, fields, options, { ...query, ...applied(options) });
   }
 }
 
 export function applied(options: { waitMs?: number }): Call["query"] {
   return options.waitMs === undefined ? {} : { wait: "applied", timeout_ms: options.waitMs };
+}
+
+/** A new UUID (version 4). Browsers have crypto.randomUUID only in pages that came by https or from this machine. */
+export function newId(): string {
+  const hex = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), `4${hex.slice(13, 16)}`, `a${hex.slice(17, 20)}`, hex.slice(20)].join("-");
 }
 
 /** One part of a path. URLs resolve "." and ".." away, percent-encoded too. */

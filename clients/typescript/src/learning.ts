@@ -1,4 +1,4 @@
-import { type ReadOptions, type StateOptions, applied, quoted } from "./base.js";
+import { type ReadOptions, type StateOptions, applied, newId, quoted } from "./base.js";
 import { Documents } from "./documents.js";
 import type { PolicyVersions, QTable, QUpdate, QValues, StateReceipt, WriteOutcome } from "./types.js";
 
@@ -40,7 +40,7 @@ export abstract class Learning extends Documents {
     options: StateOptions & { name?: string; format?: "safetensors" | "npy" | "raw" } = {},
   ): Promise<StateReceipt> {
     const { name, format, ifVersion, tick } = options;
-    const query = { name, format, tick, if_version: ifVersion, event_id: options.eventId ?? crypto.randomUUID(), ...applied(options) };
+    const query = { name, format, tick, if_version: ifVersion, event_id: options.eventId ?? newId(), ...applied(options) };
     return this.writeJson("PUT", policyPath(agentId), data, options, query);
   }
 

@@ -1,4 +1,4 @@
-import { Base, type WriteOptions, quoted } from "./base.js";
+import { Base, type WriteOptions, newId, quoted } from "./base.js";
 import { LorestreamError } from "./errors.js";
 import { MemoryStream, type StreamOptions } from "./stream.js";
 import type { Call, CallOptions } from "./transport.js";
@@ -17,7 +17,7 @@ export abstract class Memories extends Base {
 
   /** Write at most 1,000 events in one request; `rejected` of the receipt lists those that were refused. */
   async addBatch(events: Event[], options: WriteOptions = {}): Promise<Receipt> {
-    const body = { events: events.map((event) => ({ ...event, id: event.id ?? crypto.randomUUID() })), server: options.server };
+    const body = { events: events.map((event) => ({ ...event, id: event.id ?? newId() })), server: options.server };
     const query = options.waitMs === undefined ? {} : { wait: "indexed", timeout_ms: options.waitMs };
     return this.writeJson("POST", "/v1/events", body, options, query);
   }
@@ -29,7 +29,7 @@ export abstract class Memories extends Base {
     text: string,
     options: WriteOptions & { event?: Partial<Event> } = {},
   ): Promise<Superseded> {
-    const body = { id: crypto.randomUUID(), ...options.event, text, server: options.server };
+    const body = { id: newId(), ...options.event, text, server: options.server };
     const waiting = options.waitMs === undefined ? {} : { wait: "indexed", timeout_ms: options.waitMs };
     const path = `/v1/memories/${quoted(memoryId)}/supersede`;
     return this.writeJson("POST", path, body, options, { agent_id: agentId, ...waiting });

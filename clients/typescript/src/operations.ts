@@ -1,4 +1,4 @@
-import { quoted } from "./base.js";
+import { newId, quoted } from "./base.js";
 import { Learning } from "./learning.js";
 import type { CallOptions } from "./transport.js";
 import type { Readiness, Rewind, RewindReceipt, RewindSize, Webhook, WebhookFilter, WebhookTried } from "./types.js";
@@ -9,7 +9,7 @@ export abstract class Operations extends Learning {
 
   /** Hide what the agents of a game server came to know after `to` (Unix seconds): its world was restored from a backup. */
   async rewind(server: string, to: number, options: CallOptions & { id?: string } = {}): Promise<RewindReceipt> {
-    return this.writeJson("POST", "/v1/rewinds", { server, to, id: options.id ?? crypto.randomUUID() }, options);
+    return this.writeJson("POST", "/v1/rewinds", { server, to, id: options.id ?? newId() }, options);
   }
 
   /** Show again what a rewind hides. */

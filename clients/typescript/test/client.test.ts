@@ -253,6 +253,22 @@ test("overload, outages and broken connections are retried with the same ids", a
   assert.equal((script.requests[0]?.init.headers as Record<string, string>)["Authorization"], "Bearer a.b");
 });
 
+test("ids are made where randomUUID is missing, as in a page that came by http", async (context) => {
+  context.mock.method(crypto, "randomUUID", () => assert.fail("it is missing"));
+  const receipt = () => Response.json({ ids: [], rejected: [] });
+  const script = scripted(receipt, receipt, receipt, receipt, receipt);
+  const plain = new LorestreamClient({ fetch: script.fetch });
+  await plain.add("npc:x", "text");
+  await plain.supersede("m", "npc:x", "text");
+  await plain.qUpdate("npc:x", []);
+  await plain.putPolicy("npc:x", new Uint8Array(1));
+  await plain.rewind("survival", 0);
+  const sent = script.requests.map(({ url, init }) => url + String(init.body));
+  const ids = sent.map((text) => /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/.exec(text)?.[0]);
+  assert.ok(!ids.includes(undefined));
+  assert.equal(new Set(ids).size, 5);
+});
+
 test("retries end with their time, and what cannot succeed is not repeated", async () => {
   const patient = scripted(overloaded(503, 60_000));
   const limited = new LorestreamClient({ fetch: patient.fetch, retryTimeoutMs: 1000 });
