@@ -44,7 +44,8 @@ export async function errorOf(response: Response): Promise<LorestreamError> {
   const text = await response.text().catch(() => "");
   try {
     const { error } = JSON.parse(text) as { error: Record<string, any> };
-    return new LorestreamError(String(error["code"]), String(error["message"]), {
+    if (typeof error["code"] !== "string") throw new TypeError("the error of something else");
+    return new LorestreamError(error["code"], String(error["message"]), {
       status: response.status,
       details: error["details"] ?? {},
       requestId: error["request_id"],

@@ -269,6 +269,15 @@ test("ids are made where randomUUID is missing, as in a page that came by http",
   assert.equal(new Set(ids).size, 5);
 });
 
+test("an error that is none of Lorestream's has no code of the server", async () => {
+  for (const error of ["Bad Gateway", { message: "no code" }, null, { code: 502 }]) {
+    const foreign = scripted(() => Response.json({ error }, { status: 502 }), accepted);
+    await new LorestreamClient({ fetch: foreign.fetch }).add("npc:x", "text"); // a proxy's 502 is retried
+    const missing = scripted(() => Response.json({ error }, { status: 404 }));
+    await assert.rejects(new LorestreamClient({ fetch: missing.fetch }).summary("npc:x"), code("not_lorestream"));
+  }
+});
+
 test("retries end with their time, and what cannot succeed is not repeated", async () => {
   const patient = scripted(overloaded(503, 60_000));
   const limited = new LorestreamClient({ fetch: patient.fetch, retryTimeoutMs: 1000 });
