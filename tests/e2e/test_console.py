@@ -160,6 +160,13 @@ def test_numbers_behind_the_views(watched: Watched):
     assert parts == [["relevance", pytest.approx(0.64)], ["recency", pytest.approx(0.1)]]
 
 
+def test_an_error_of_something_else_is_told_by_its_status(watched: Watched):
+    page = watched.open("#/ask", "h1")
+    for error in (None, "Bad Gateway", {}):
+        new = "error => import('/console/core/api.js').then(it => new it.ApiError(502, error).message)"
+        assert page.evaluate(new, error) == "the service answered with status 502"
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',
@@ -194,7 +201,7 @@ def test_copied_searches_run(watched: Watched, url: str):
 
 @pytest.mark.soak
 def test_a_circle_is_drawn_on_the_map(watched: Watched):
-    page = watched.open("#/map", ".map canvas")
+    page = watched.open(f"#/map?agent={AGENT}", ".map canvas")
     page.get_by_role("button", name="Draw a circle").click()
     box = page.locator(".map").bounding_box()
     assert box is not None

@@ -25,12 +25,12 @@ export function setKey(text) {
  * the answer, if it was a JSON object.
  */
 export class ApiError extends Error {
-  constructor(status, error = {}, body = {}) {
-    super(error.message ?? `the service answered with status ${status}`);
+  constructor(status, error, body = {}) {
+    super(error?.message ?? `the service answered with status ${status}`);
     this.status = status;
-    this.code = error.code ?? "";
-    this.path = error.details?.path;
-    this.requestId = error.request_id;
+    this.code = error?.code ?? "";
+    this.path = error?.details?.path;
+    this.requestId = error?.request_id;
     this.body = body;
   }
 }
