@@ -57,13 +57,14 @@ function App() {
       <div class="busy" data-on=${pending.value > 0} aria-hidden="true"></div>
     </header>
     <main id="main" ref=${main} tabindex="-1">
-      ${keyWanted.value ? html`<${Login} />` : view && html`<${Loader} key=${view.path} view=${view} />`}
+      ${keyWanted.value ? html`<${Login} />` : view && html`<${Loader} key=${`${view.path} ${key.value}`} view=${view} />`}
     </main>
     <${Toasts} />
     ${dialog.value === "help" && html`<${Help} />`}
     ${dialog.value === "key" && html`<${KeyDialog} />`}`;
 }
 
+/** The view, made anew for another key too: nothing that was read or begun with the one before stays. */
 function Loader({ view }) {
   const loaded = useLoad(() => view.load(), [view]);
   const [fault, again] = useErrorBoundary((error) => console.error(error));

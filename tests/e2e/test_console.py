@@ -252,6 +252,28 @@ def test_a_memory_appears_when_it_is_findable(watched: Watched, url: str):
     assert not watched.is_wider_than_the_window()
 
 
+def test_another_key_begins_the_stream_anew(watched: Watched, url: str):
+    """Nothing that came with the key before stays in sight, and it is not used any more."""
+    watched.open("#/ask", "h1:has-text('Ask')")  # away from a stream that another test may have left open
+    page = watched.open("#/live?type=sign", "text=listening")
+    event = {"agent_id": "npc:seer-1", "type": "sign", "text": "a crow called"}
+    assert httpx2.post(f"{url}/v1/events", json={"events": [event]}).status_code == 202
+    line = page.locator(".rows li")
+    line.filter(has_text="a crow called").wait_for()
+    page.get_by_role("button", name="Key", exact=True).click()
+    page.locator("dialog input").fill("other.key")
+    try:
+        with page.expect_request("**/v1/stream*") as asked:
+            page.keyboard.press("Enter")
+        assert asked.value.headers["authorization"] == "Bearer other.key"
+        page.locator("text=Waiting for memories.").wait_for()
+    finally:
+        page.get_by_role("button", name="Key set").click()
+        with page.expect_request("**/v1/stream*") as asked:
+            page.get_by_role("button", name="Forget the key").click()
+    assert "authorization" not in asked.value.headers
+
+
 @pytest.mark.soak
 def test_points_within_a_line_are_listed(watched: Watched):
     page = watched.open("#/likeness", ".scatter")

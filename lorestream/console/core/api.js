@@ -55,7 +55,8 @@ export function segments(texts, ...ids) {
  */
 export async function send(method, path, { query, body, accept, headers: more, signal: abort } = {}) {
   const headers = { ...more };
-  if (key.value) headers.Authorization = `Bearer ${key.value}`;
+  const used = key.value;
+  if (used) headers.Authorization = `Bearer ${used}`;
   if (accept) headers.Accept = accept;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   pending.value += 1;
@@ -74,7 +75,7 @@ export async function send(method, path, { query, body, accept, headers: more, s
     }
     if (response.ok) return response;
     const answer = (await response.json().catch(() => null)) ?? {}; // a proxy answers with a page
-    if (response.status === 401) keyWanted.value = true;
+    if (response.status === 401 && key.value === used) keyWanted.value = true;
     throw new ApiError(response.status, answer.error, answer);
   } finally {
     pending.value -= 1;

@@ -1,16 +1,14 @@
 // Loads what a component shows, and again when what it depends on changes.
-import { key } from "./api.js";
 import { useCallback, useEffect, useMemo, useRef, useState } from "./html.js";
 
 /**
- * Call `load(signal)` now and whenever a value of `dependencies` or the key changes; the call before is aborted.
+ * Call `load(signal)` now and whenever a value of `dependencies` changes; the call before is aborted.
  * Returns {data, error, loading, reload}. `data` stays until the next has arrived; after an error only if it is of the
- * same dependencies. With `every` (seconds) it is
- * repeated while the page is visible.
+ * same dependencies. With `every` (seconds) it is repeated while the page is visible.
  */
 export function useLoad(load, dependencies = [], { every = 0 } = {}) {
   const [state, setState] = useState({ data: undefined, error: null, loading: true });
-  const wanted = useMemo(() => ({}), [...dependencies, key.value]);
+  const wanted = useMemo(() => ({}), dependencies);
   const [turn, setTurn] = useState(0);
   const latest = useRef(load);
   latest.current = load;
