@@ -228,6 +228,26 @@ def test_an_agent_is_erased_with_its_name_typed(watched: Watched, url: str):
     assert httpx2.get(f"{url}/v1/agents/npc%3Atrader-1/summary").json()["total"] == 0
 
 
+def test_an_erasure_whose_dialog_is_closed_goes_on(watched: Watched):
+    """It is told of at the edge of the page, and takes nobody away from where they are by then."""
+    page = watched.open(f"#/agents/{AGENT}/relations", ".tabs")
+    states = ["running"]
+    page.route("**/v1/agents/*", lambda route: route.fulfill(json={"erasure_id": "e1"}, status=202))
+    page.route("**/v1/erasures/e1", lambda route: route.fulfill(json={"state": states[0]}))
+    try:
+        page.get_by_role("button", name="Erase").click()
+        page.keyboard.type(AGENT)
+        page.get_by_role("button", name="Erase for ever").click()
+        page.locator("text=Closing this does not stop it.").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="detached")
+        states[0] = "done"
+        page.locator(f"text=no read shows anything of {AGENT}").wait_for()
+        assert urlsplit(page.url).fragment == f"/agents/{AGENT}/relations"
+    finally:
+        page.unroute_all()
+
+
 def test_a_memory_appears_when_it_is_findable(watched: Watched, url: str):
     """The stream, its filter by words, and a pause that holds back what comes."""
     page = watched.open("#/live?type=omen", "text=listening")

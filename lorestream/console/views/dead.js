@@ -61,8 +61,10 @@ export function View() {
       }}
     <//>
     ${asked && html`
-      <${ConfirmByTyping} title="Drop dead letters" name=${asked.name} action="Drop" onClose=${() => ask(null)}
-        run=${async () => { await task.run("dlq-drop", asked.args); setParams({ id: "" }); }}>
+      <${ConfirmByTyping} title="Drop dead letters" name=${asked.name} action="Drop" run=${() => task.run("dlq-drop", asked.args)} onClose=${(done) => {
+        ask(null);
+        if (done) setParams({ id: "" });
+      }}>
         <p>What is dropped is not processed any more, and cannot be brought back from here.</p>
       <//>`}`;
 }
