@@ -154,6 +154,14 @@ def test_numbers_behind_the_views(watched: Watched):
         "filters": {"a": 1, "type": "dig"},
         "weights": {"importance": 0.5},
     }
+    lacking = {"agent": "a", "x": "1", "normalise": "1"}
+    assert of("views/ask/request", f"it.searchOf({json.dumps(lacking)})") == {
+        "agent_id": "a",
+        "k": 5,
+        "near": {"x": 1},
+        "weights": {"normalise": True},
+        "explain": True,
+    }, "the service says that a radius is missing, rather than that nothing is near"
     parts = of(
         "views/ask/request", "it.partsOf({score_details: {relevance: 0.8, recency: 0.5}}, {recency: 0.25})"
     )

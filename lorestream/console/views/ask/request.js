@@ -21,11 +21,14 @@ export function filtersOf({ filters = "", type = "" }) {
   return given({ ...written, ...(type ? { type } : {}) });
 }
 
-/** The body of POST /v1/memories/search for the fields. Raises SyntaxError for filters that are no JSON object. */
+/** The body of POST /v1/memories/search for the fields; the service says what a condition lacks. Raises SyntaxError for filters that are no JSON object. */
 export function searchOf(fields) {
   const { agent, q, mode = "hybrid", k = "5", x, y, z, r, rel, rec, imp, half, normalise, min, neighbours, words, rerank, scope, old, at } = fields;
-  const near = r ? given({ x: numberOf(x), y: numberOf(y), z: numberOf(z), radius: numberOf(r) }) : undefined;
-  const weighed = given({ relevance: numberOf(rel), recency: numberOf(rec), importance: numberOf(imp), half_life_s: numberOf(half) });
+  const near = given({ x: numberOf(x), y: numberOf(y), z: numberOf(z), radius: numberOf(r) });
+  const weights = given({
+    relevance: numberOf(rel), recency: numberOf(rec), importance: numberOf(imp), half_life_s: numberOf(half),
+    normalise: normalise ? true : undefined,
+  });
   return given({
     ...(scope === "tenant" ? { scope: "tenant" } : { agent_id: agent }),
     query: q || undefined,
@@ -33,7 +36,7 @@ export function searchOf(fields) {
     k: numberOf(k),
     filters: filtersOf(fields),
     near,
-    weights: weighed && { ...weighed, ...(normalise ? { normalise: true } : {}) },
+    weights,
     min_score: numberOf(min),
     neighbours: numberOf(neighbours),
     time_words: words && q ? true : undefined,
