@@ -175,6 +175,22 @@ def test_an_error_of_something_else_is_told_by_its_status(watched: Watched):
         assert page.evaluate(new, error) == "the service answered with status 502"
 
 
+def test_what_is_typed_into_a_search_stays_until_it_is_asked(watched: Watched):
+    """Also while another part of the address changes, and the rare fields stay in sight when the last one is emptied."""
+    page = watched.open(f"#/ask?agent={AGENT}&q=anvil&min=0.001", ".found li")
+    page.get_by_label("Least score").fill("")
+    page.get_by_label("Type", exact=True).fill("chat")
+    page.get_by_label("Type", exact=True).fill("")
+    page.get_by_label("Question").fill("where is the iron")
+    page.locator(".found li button").first.click()
+    page.locator(".tag.ok", has_text="found").wait_for()
+    assert page.get_by_label("Question").input_value() == "where is the iron"
+    assert page.get_by_label("Least score").is_visible()
+    assert page.get_by_label("Least score").input_value() == ""
+    watched.open(f"#/ask?agent={AGENT}&q=ore", ".found li")
+    page.wait_for_function("document.querySelector('[data-search]').value === 'ore'")
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',

@@ -2,7 +2,7 @@
 import { Copy, Empty, ErrorBox, Field, Loading, Panel, Select, Stat, Toggle } from "../components/index.js";
 import { api } from "../core/api.js";
 import { decimal } from "../core/format.js";
-import { html, useEffect, useMemo, useState } from "../core/html.js";
+import { html, useEffect, useMemo, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/load.js";
 import { place, setParams } from "../core/router.js";
 import { Context } from "./ask/context.js";
@@ -32,8 +32,17 @@ export function View() {
 }
 
 function Form({ params, error }) {
-  const [draft, setDraft] = useState({ ...FIELDS, ...params });
-  useEffect(() => setDraft({ ...FIELDS, ...params }), [JSON.stringify(params)]);
+  const given = useRef(params);
+  const [draft, setDraft] = useState(fieldsOf(params));
+  useEffect(() => {
+    // What is typed and not asked yet stays while something else in the address changes.
+    const [before, now] = [fieldsOf(given.current), fieldsOf(params)];
+    given.current = params;
+    const changed = Object.entries(now).filter(([name, value]) => value !== before[name]);
+    setDraft((last) => ({ ...last, ...Object.fromEntries(changed) }));
+  }, [JSON.stringify(params)]);
+  const open = useRef(false); // what was opened stays open: a field may be emptied to be written anew
+  open.current ||= RARE.some((name) => params[name]);
   const set = (name) => (value) => setDraft((last) => ({ ...last, [name]: value }));
   const submit = (event) => {
     event.preventDefault();
@@ -42,7 +51,6 @@ function Form({ params, error }) {
   };
   const field = (name, label, more = {}) => html`<${Field} label=${label} value=${draft[name]} onInput=${set(name)} autocomplete="off" ...${more} />`;
   const numeric = { inputmode: "decimal", pattern: "-?[0-9]*[.]?[0-9]*", title: "a number" };
-  const open = RARE.some((name) => draft[name]);
   return html`
     <form class="panel" onSubmit=${submit}>
       <div class="row">
@@ -52,7 +60,7 @@ function Form({ params, error }) {
         ${field("k", "Number of memories", { type: "number", min: 1, max: 100, step: 1 })}
         <button type="submit">Ask</button>
       </div>
-      <details open=${open}>
+      <details open=${open.current}>
         <summary>Filters, place, weights</summary>
         <div class="row">
           ${field("type", "Type", { placeholder: "dig", spellcheck: false })}
@@ -78,6 +86,9 @@ function Form({ params, error }) {
       </details>
     </form>`;
 }
+
+/** The fields of the form as the address has them. */
+const fieldsOf = (params) => Object.fromEntries(Object.entries(FIELDS).map(([name, empty]) => [name, params[name] ?? empty]));
 
 function Answer({ body, why }) {
   const key = JSON.stringify(body);
