@@ -191,6 +191,21 @@ def test_what_is_typed_into_a_search_stays_until_it_is_asked(watched: Watched):
     page.wait_for_function("document.querySelector('[data-search]').value === 'ore'")
 
 
+def test_the_map_of_another_agent_shows_its_memories(watched: Watched, url: str):
+    far = {"agent_id": "npc:far", "text": "an island", "pos": {"x": 50_000, "y": 1, "z": -20_000}}
+    written = httpx2.post(
+        f"{url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [far]}, timeout=90
+    )
+    assert written.json()["indexed"]
+    page = watched.open(f"#/map?agent={AGENT}", ".map canvas")
+    page.get_by_label("Agent").fill("npc:far")
+    page.locator(".stat", has_text="Memories with a position").get_by_text("1", exact=True).wait_for()
+    box = page.locator(".map").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.locator("text=/^x (49|50),?[0-9]{3}, z -(19|20),?[0-9]{3}$/").wait_for()
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',

@@ -40,6 +40,10 @@ export function MapCanvas({ heat, recent, circle, onCircle }) {
       map.current = null;
     };
   }, [L]);
+  // Another agent, type or time may have its memories elsewhere.
+  useEffect(() => {
+    if (map.current && !inSight(map.current, heat)) fit(map.current, L, heat);
+  }, [heat]);
   useLayer(L, map, [heat], () => {
     const most = Math.log1p(heat.places[0]?.count ?? 1);
     return heat.places.map(({ x, z, count }) => {
@@ -73,6 +77,12 @@ const tenth = (value) => Math.round(value * 10) / 10;
 function fit(map, L, { bounds, cell }) {
   const { x, z } = bounds;
   map.fitBounds(L.latLngBounds([z[0] - cell, x[0] - cell], [z[1] + cell, x[1] + cell]), { animate: false });
+}
+
+/** Whether a cell with memories lies in what the map shows. */
+function inSight(map, { places, cell }) {
+  const seen = map.getBounds();
+  return places.some(({ x, z }) => seen.intersects([[z, x], [z + cell, x + cell]]));
 }
 
 /** Keep a layer of the map with what `make` returns, made anew when one of `values` changes. */
