@@ -206,6 +206,16 @@ def test_the_map_of_another_agent_shows_its_memories(watched: Watched, url: str)
     page.locator("text=/^x (49|50),?[0-9]{3}, z -(19|20),?[0-9]{3}$/").wait_for()
 
 
+def test_a_player_is_no_link_to_an_agent(watched: Watched, url: str):
+    event = {"agent_id": "npc:guard", "text": "Ash came by", "player": "Ash", "about": ["npc:miner-1"]}
+    asked = httpx2.post(
+        f"{url}/v1/events?wait=indexed&timeout_ms=60000", json={"events": [event]}, timeout=90
+    )
+    assert asked.json()["indexed"]
+    page = watched.open("#/agents/npc%3Aguard/relations", "td:has-text('k1:')")
+    assert page.locator("td a").all_inner_texts() == ["npc:miner-1"]
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',

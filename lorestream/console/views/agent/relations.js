@@ -6,8 +6,11 @@ import { html } from "../../core/html.js";
 import { useLoad } from "../../core/load.js";
 import { href } from "../../core/router.js";
 
+/** Whether it has the form of a pseudonym: a player, not an agent. */
+const isPlayer = (name) => /^[\w-]{1,32}:[0-9a-f]{64}$/.test(name);
+
 const COLUMNS = [
-  { key: "with", title: "With", value: (row) => row.with, wide: true, render: (row) => html`<a href=${href("agents", [row.with])}>${row.with}</a>` },
+  { key: "with", title: "With", value: (row) => row.with, wide: true, render: (row) => (isPlayer(row.with) ? row.with : html`<a href=${href("agents", [row.with])}>${row.with}</a>`) },
   { key: "total", title: "Memories", value: (row) => row.total, align: "right", render: (row) => number(row.total) },
   { key: "valence", title: "Valence", value: (row) => row.valence, align: "right", render: (row) => decimal(row.valence) },
   { key: "last", title: "Last", value: (row) => row.last, render: (row) => html`<span title=${dateTime(row.last)}>${fromNow(row.last)}</span>` },
