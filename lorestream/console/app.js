@@ -1,5 +1,5 @@
 // The frame of the console: navigation, key, theme, shortcuts, and the view that the address names.
-import { Dialog, ErrorBox, Field, Loaded, Toasts } from "./components/index.js";
+import { Dialog, ErrorBox, Field, Loaded, Toasts, Toggle } from "./components/index.js";
 import { key, keyWanted, pending, setKey } from "./core/api.js";
 import { html, render, signal, useEffect, useErrorBoundary, useRef, useState } from "./core/html.js";
 import { useLoad } from "./core/load.js";
@@ -8,6 +8,8 @@ import { VIEWS } from "./views/index.js";
 
 const THEME = "lorestream.theme";
 const THEMES = ["auto", "light", "dark"];
+const LETTERS = "lorestream.shortcuts";
+const letters = signal(localStorage.getItem(LETTERS) !== "off");
 const theme = signal(localStorage.getItem(THEME) ?? "auto");
 const dialog = signal(null);
 
@@ -19,6 +21,11 @@ function setTheme(name) {
 setTheme(THEMES.includes(theme.value) ? theme.value : "auto");
 
 const nextTheme = () => setTheme(THEMES[(THEMES.indexOf(theme.value) + 1) % THEMES.length]);
+
+function setLetters(on) {
+  letters.value = on;
+  localStorage.setItem(LETTERS, on ? "on" : "off");
+}
 
 const SHORTCUTS = [
   ["/", "to the search field of the view"],
@@ -111,6 +118,7 @@ const KeyDialog = () => html`
 
 const Help = () => html`
   <${Dialog} title="Shortcuts" onClose=${close}>
+    <p><${Toggle} label="Single keys are shortcuts" checked=${letters.value} onChange=${setLetters} /></p>
     <dl class="keys">
       ${VIEWS.map((each) => html`<dt><kbd>g</kbd> <kbd>${each.key}</kbd></dt><dd>${each.title}</dd>`)}
       ${SHORTCUTS.map(([name, text]) => html`<dt><kbd>${name}</kbd></dt><dd>${text}</dd>`)}
@@ -122,7 +130,7 @@ function useShortcuts() {
   useEffect(() => {
     let leading = false;
     const pressed = (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog")) return;
+      if (!letters.value || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, dialog")) return;
       const after = leading;
       leading = event.key === "g" && !after;
       const view = after && VIEWS.find((each) => each.key === event.key);

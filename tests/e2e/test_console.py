@@ -216,6 +216,26 @@ def test_a_player_is_no_link_to_an_agent(watched: Watched, url: str):
     assert page.locator("td a").all_inner_texts() == ["npc:miner-1"]
 
 
+def test_single_keys_can_be_turned_off(watched: Watched):
+    page = watched.open("#/ask", "h1:has-text('Ask')")
+    switch = page.get_by_label("Single keys are shortcuts")
+    page.keyboard.press("?")
+    switch.uncheck()
+    page.keyboard.press("Escape")
+    try:
+        for key in ("k", "?", "/"):
+            page.keyboard.press(key)
+        assert page.locator("dialog").count() == 0
+        assert page.evaluate("document.activeElement.tagName") != "INPUT"
+    finally:
+        page.get_by_role("button", name="Shortcuts").click()
+        switch.check()
+        page.keyboard.press("Escape")
+    page.keyboard.press("k")
+    page.locator("dialog input").wait_for()
+    page.keyboard.press("Escape")
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',
