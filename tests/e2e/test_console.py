@@ -236,6 +236,16 @@ def test_single_keys_can_be_turned_off(watched: Watched):
     page.keyboard.press("Escape")
 
 
+def test_a_dead_letter_is_chosen_by_a_button(watched: Watched):
+    page = watched.open("#/dead?id=0-0", "pre:has-text('rubbish')")
+    button = page.get_by_role("button", name="0-1", exact=True)
+    assert button.get_attribute("aria-pressed") == "false"
+    button.press("Enter")
+    page.locator("h2", has_text="Dead letter 0-1").wait_for()
+    page.locator("tr", has=page.locator("code", has_text="0-0")).locator("td").nth(2).click()
+    page.locator("h2", has_text="Dead letter 0-0").wait_for()
+
+
 TRICKY = {
     "agent_id": AGENT,
     "query": 'O\'Ash "said" \\ it:\n$HOME',

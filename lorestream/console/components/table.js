@@ -3,7 +3,7 @@ import { html, useState } from "../core/html.js";
 
 /**
  * `columns`: [{key, title, render(row), value(row) to sort by, align: "right", wide: true}]; `rows`: any objects;
- * `keyOf(row)`: unique; `onSelect(row)`; `selected`: the key of the chosen row; `caption`: what the table shows, for
+ * `keyOf(row)`: unique; `onSelect(row)`: the first cell is a button for it; `selected`: the key of the chosen row; `caption`: what the table shows, for
  * screen readers.
  */
 export function Table({ columns, rows, keyOf, onSelect, selected, caption }) {
@@ -19,10 +19,14 @@ export function Table({ columns, rows, keyOf, onSelect, selected, caption }) {
       <button type="button" class="sort" onClick=${() => turn(each.key)}>${each.title}<span aria-hidden="true">${ARROWS[direction]}</span></button></th>`;
   };
   const choose = (row) => (event) => {
-    if (event.target.closest("a, button, input")) return;
-    if (event.type === "keydown" && event.key !== "Enter") return;
-    onSelect(row);
+    if (!event.target.closest("a, button, input")) onSelect(row);
   };
+  const isChosen = (row) => selected !== undefined && keyOf(row) === selected;
+  const content = (each, row) => (each.render ? each.render(row) : row[each.key]);
+  const cell = (each, index, row) =>
+    onSelect && index === 0
+      ? html`<button type="button" class="choose" aria-pressed=${isChosen(row)} onClick=${() => onSelect(row)}>${content(each, row)}</button>`
+      : content(each, row);
   return html`
     <div class="table" role="region" aria-label=${caption} tabindex="0">
       <table>
@@ -31,9 +35,8 @@ export function Table({ columns, rows, keyOf, onSelect, selected, caption }) {
         <tbody>
           ${shown.map(
             (row) => html`
-              <tr key=${keyOf(row)} class=${selected !== undefined && keyOf(row) === selected ? "selected" : ""}
-                tabindex=${onSelect ? 0 : undefined} onClick=${onSelect && choose(row)} onKeyDown=${onSelect && choose(row)}>
-                ${columns.map((each) => html`<td class="${each.align ?? ""} ${each.wide ? "wide" : ""}">${each.render ? each.render(row) : row[each.key]}</td>`)}
+              <tr key=${keyOf(row)} class="${onSelect ? "choice" : ""} ${isChosen(row) ? "selected" : ""}" onClick=${onSelect && choose(row)}>
+                ${columns.map((each, index) => html`<td class="${each.align ?? ""} ${each.wide ? "wide" : ""}">${cell(each, index, row)}</td>`)}
               </tr>`,
           )}
         </tbody>
