@@ -132,6 +132,7 @@ def doctor(
         Optional[str],  # noqa: UP045 (typer reads it)
         options.url(f"The server to check. Default: {LOCAL}, if one runs there."),
     ] = None,
+    query_url: QueryUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Check everything that Lorestream needs. Each failed check says how to fix it.
@@ -148,8 +149,8 @@ def doctor(
     from lorestream.cli.doctor import report
 
     healthy = report.run(
-        report.Target(url=url or LOCAL, data_dir=data, world=world, conf=conf),
-        needed=wait is not None or url is not None,
+        report.Target(url=url or LOCAL, query_url=query_url, data_dir=data, world=world, conf=conf),
+        needed=wait is not None or url is not None or query_url is not None,
         wait_s=wait or 0,
         canary=canary,
         as_json=as_json,

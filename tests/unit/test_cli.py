@@ -39,7 +39,7 @@ from lorestream.settings import Settings, load_settings
 from producers.demo import village
 from tests import command_line, zygote
 from tests.processes import LorestreamProcess, clean_environment, free_port, running
-from tests.scripted_server import refused, scripted_server
+from tests.scripted_server import ACCEPTED, refused, scripted_server
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -667,6 +667,58 @@ def test_the_canary_names_the_key_where_the_key_is_the_reason(status: int, code:
         check = report._canary(client)
     assert check.verdict is verdict
     assert ("LORESTREAM_API_KEY" in str(check.fix)) == (status != 400)
+
+
+UP = (200, {"status": "ok"})
+FOUND = (200, {"memories": [{"id": "m1", "agent_id": "lorestream:doctor", "text": "t", "timestamp": 1.0}]})
+
+
+@pytest.mark.parametrize(
+    ("query_ready", "verdict", "code"), [(UP, "ok", 0), ((503, {"status": "unavailable"}), "failed", 3)]
+)
+def test_doctor_asks_the_gateway_and_the_query_service(
+    lorestream: Run, query_ready: tuple[int, Any], verdict: str, code: int
+):
+    version = (200, {"info": {"version": __version__}})
+    no_route = (404, refused("wrong_service"))
+    written = (202, {**ACCEPTED, "indexed": True})
+    with (
+        scripted_server(UP, no_route, version, written, no_route) as gateway,
+        scripted_server(query_ready, version, FOUND) as query,
+    ):
+        answer = lorestream(
+            "doctor",
+            "--json",
+            LORESTREAM_URL=gateway.url,
+            LORESTREAM_QUERY_URL=query.url,
+            LORESTREAM_EMBEDDER__KIND="hash",
+        )
+    found = by_name(answer)
+    assert found["lorestream"]["verdict"] == "ok"
+    assert found["query service"]["verdict"] == verdict
+    assert found.get("canary", {"verdict": "failed"})["verdict"] == verdict
+    assert answer.returncode == code, answer.stdout
+
+
+def test_doctor_fails_without_the_query_service(lorestream: Run, lorestream_url: str):
+    nobody = f"http://127.0.0.1:{free_port()}"
+    answer = lorestream("doctor", "--json", "--query-url", nobody, LORESTREAM_URL=lorestream_url)
+    assert answer.returncode == 3
+    found = by_name(answer)
+    assert (found["lorestream"]["verdict"], found["query service"]["verdict"]) == ("ok", "failed")
+    assert "LORESTREAM_QUERY_URL" in found["query service"]["fix"]
+    assert "canary" not in found
+
+
+def test_the_canary_says_that_a_gateway_needs_a_second_address():
+    written = (202, {**ACCEPTED, "indexed": True})
+    with (
+        scripted_server(written, (404, refused("wrong_service"))) as server,
+        MemoryClient(server.url) as client,
+    ):
+        check = report._canary(client)
+    assert check.verdict is Verdict.FAILED
+    assert "LORESTREAM_QUERY_URL" in str(check.fix)
 
 
 def test_doctor_reports_what_is_missing(lorestream: Run):

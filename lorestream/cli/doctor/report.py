@@ -45,14 +45,21 @@ _CALLER_KEY = (
     "set LORESTREAM_API_KEY to a key with the scopes ingest and query, which `lorestream keys create` makes"
 )
 _START = "lorestream up; if it runs elsewhere, set --url or LORESTREAM_URL"
+_START_QUERY = "lorestream query; if it runs elsewhere, set --query-url or LORESTREAM_QUERY_URL"
+_TWO_ADDRESSES = "set LORESTREAM_URL to a gateway and LORESTREAM_QUERY_URL to a query service, or both to a proxy before them"
+_QUERY = "query service"
 _MARKS = {Verdict.OK: "ok", Verdict.WARNING: "warning", Verdict.FAILED: "FAILED", Verdict.SKIPPED: "-"}
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to check. `conf` is the Luanti server's configuration file; None: found next to the world."""
+    """What to check. `query_url` is the server for reads, None if it is that at `url`.
+
+    `conf` is the Luanti server's configuration file; None: found next to the world.
+    """
 
     url: str
+    query_url: str | None
     data_dir: Path | None
     world: Path | None
     conf: Path | None
@@ -61,13 +68,22 @@ class Target:
 def run(target: Target, *, needed: bool, wait_s: float, canary: bool, as_json: bool) -> bool:
     """Run all checks and print them; return whether none failed.
 
-    `needed`: a server must be ready within `wait_s`. `canary` writes and searches a test memory.
+    `needed`: each server must be ready within `wait_s`. `canary` writes and searches a test memory.
     """
     settings = load_settings(data_dir=target.data_dir)
     set_up_logging(settings.log_format, "error")  # failures are reported as checks
-    with calls.client(target.url) as client:
-        readiness = _await_ready(client, wait_s)
-        found = list(_checks(target, settings, client, readiness, needed=needed, canary=canary))
+    deadline = time.monotonic() + wait_s
+    with calls.client(target.url, target.query_url) as client, calls.client(client.query_url) as reader:
+        readiness = _await_ready(client, deadline)
+        apart = reader.url != client.url
+        readers = _await_ready(reader, deadline) if apart else readiness
+        found = list(_checks(target, settings, client, readiness, needed=needed))
+        if apart:
+            found.append(_query_service(reader, readers, needed=needed))
+        if canary and all(isinstance(seen, Readiness) and seen.ok for seen in (readiness, readers)):
+            found.append(_canary(client))
+    if target.world is not None:
+        found += luanti.checks(target.world, target.conf)
     healthy = all(check.verdict is not Verdict.FAILED for check in found)
     if as_json:
         terminal.print_json({"healthy": healthy, "checks": found})
@@ -84,9 +100,8 @@ def _text(check: Check) -> str:
     return check.evidence if check.fix is None else f"{check.evidence}\n→ {check.fix}"
 
 
-def _await_ready(client: MemoryClient, wait_s: float) -> Readiness | Unreachable:
-    """Poll the server until it is ready or `wait_s` is over; return its last state."""
-    deadline = time.monotonic() + wait_s
+def _await_ready(client: MemoryClient, deadline: float) -> Readiness | Unreachable:
+    """Poll the server until it is ready or the `deadline` of time.monotonic() has come; return its last state."""
     while True:
         try:
             seen = client.ready()
@@ -104,7 +119,6 @@ def _checks(
     readiness: Readiness | Unreachable,
     *,
     needed: bool,
-    canary: bool,
 ) -> Iterator[Check]:
     yield checks.python()
     if isinstance(readiness, Unreachable) or settings.distributed:
@@ -120,10 +134,13 @@ def _checks(
         yield Check("lorestream", verdict, f"no server answers at {target.url}", _START)
     else:
         yield service(client, readiness)
-        if canary and readiness.ok:
-            yield _canary(client)
-    if target.world is not None:
-        yield from luanti.checks(target.world, target.conf)
+
+
+def _query_service(reader: MemoryClient, readiness: Readiness | Unreachable, *, needed: bool) -> Check:
+    if isinstance(readiness, Unreachable):
+        verdict = Verdict.FAILED if needed else Verdict.SKIPPED
+        return Check(_QUERY, verdict, f"no server answers at {reader.url}", _START_QUERY)
+    return service(reader, readiness, name=_QUERY)
 
 
 def _checks_of_running(client: MemoryClient, settings: Settings) -> Iterator[Check]:
@@ -156,22 +173,22 @@ def _checks_of_running(client: MemoryClient, settings: Settings) -> Iterator[Che
         )
 
 
-def service(client: MemoryClient, readiness: Readiness) -> Check:
+def service(client: MemoryClient, readiness: Readiness, name: str = "lorestream") -> Check:
     """Check that the service is ready, which parts of it do not work, and its version."""
     version = client.version()
     problems = [f"{part}: {what}" for part, what in readiness.checks.items() if what != "ok"]
     evidence = "; ".join([f"version {version} at {client.url}: {readiness.status}", *problems])
     if problems or not readiness.ok:
         verdict = Verdict.WARNING if readiness.ok else Verdict.FAILED
-        return Check("lorestream", verdict, evidence, "see the log of the server")
+        return Check(name, verdict, evidence, "see the log of the server")
     if version != __version__:
         return Check(
-            "lorestream",
+            name,
             Verdict.WARNING,
             evidence,
             f"this command line has version {__version__}: update the older one",
         )
-    return Check("lorestream", Verdict.OK, evidence)
+    return Check(name, Verdict.OK, evidence)
 
 
 def _canary(client: MemoryClient) -> Check:
@@ -189,6 +206,8 @@ def _canary(client: MemoryClient) -> Check:
         return Check("canary", Verdict.FAILED, str(error), _CALLER_KEY)
     except Forbidden as error:
         return Check("canary", Verdict.SKIPPED, str(error), _CALLER_KEY)
+    except WrongService as error:
+        return Check("canary", Verdict.FAILED, str(error), _TWO_ADDRESSES)
     except LorestreamError as error:
         return Check("canary", Verdict.FAILED, str(error), "see the log of the server")
     if receipt.ids[0] not in {memory.id for memory in answer.memories}:
