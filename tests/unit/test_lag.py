@@ -163,7 +163,7 @@ async def test_the_stacks_of_all_tasks_are_logged(subject: Subject) -> None:
     with capture_logs() as logs, pytest.raises(IndexingFailed):
         await subject.watch(limit_s=60)
     hanging.cancel()
-    [stack] = [one["stack"] for one in logs if one.get("task") == "hanging"]
+    [stack] = [one["waits_at"] for one in logs if one.get("task") == "hanging"]
     assert [line.rpartition(" ")[2] for line in stack[:2]] == ["outer", "hang"]
 
 
