@@ -214,7 +214,11 @@ class Indexer:
         self._batches_applied += 1
         changed = union(each.changed_agents for each in applied)
         applied_at = self._pipeline.clock.now()
-        await self._invalidation.add(changed, partial(self._finish, applied, prepared, applied_at))
+        # While the cache is away, many batches wait for that: without records, memories and vectors.
+        left = [replace(each, memories=(), dead_letters=()) for each in applied]
+        traced = self._traced(prepared.batch.records)
+        times = prepared.read_at, prepared.prepared_at, applied_at
+        await self._invalidation.add(changed, partial(self._finish, left, prepared.deliveries, traced, times))
 
     async def _read(self, member: Subscription) -> tuple[list[Record], list[Delivery]]:
         """Step 1: read until the batch is full or old enough. Empty when nothing comes for `POLL_INTERVAL_S`."""
@@ -256,23 +260,35 @@ class Indexer:
         await self._dead_letters.append(applied.dead_letters)
         return [applied]
 
-    async def _finish(self, applied: Sequence[Applied], prepared: _PreparedBatch, applied_at: float) -> None:
-        """Step 5, called by the invalidation queue (step 4): the batch is findable, and no old answer is in use."""
+    def _traced(self, records: Sequence[Record]) -> Sequence[Indexed]:
+        """What a tracer needs of the records; nothing without one."""
+        if self._pipeline.metrics.tracer is None:
+            return ()
+        return [Indexed(one.headers.get(TRACEPARENT, b""), one.partition, one.offset) for one in records]
+
+    async def _finish(
+        self,
+        applied: Sequence[Applied],
+        deliveries: Sequence[Delivery],
+        traced: Sequence[Indexed],
+        times: tuple[float, float, float],
+    ) -> None:
+        """Step 5, called by the invalidation queue (step 4): the batch is findable, and no old answer is in use.
+
+        `times`: when it had been read, prepared and applied, in Unix seconds.
+        """
         for each in applied:
             await self._retry("ledger", lambda each=each: self._pipeline.finish(each))
-        await self.checkpoint.finish(prepared.deliveries)
+        await self.checkpoint.finish(deliveries)
         tracer = self._pipeline.metrics.tracer
         if tracer is not None and self._pipeline.must_finish():
+            read_at, prepared_at, applied_at = times
             ends = (
-                ("embed", prepared.prepared_at),
+                ("embed", prepared_at),
                 ("store", applied_at),
                 ("finish", self._pipeline.clock.now()),
             )
-            records = [
-                Indexed(one.headers.get(TRACEPARENT, b""), one.partition, one.offset)
-                for one in prepared.batch.records
-            ]
-            tracer.indexed(records, ends, prepared.read_at)
+            tracer.indexed(traced, ends, read_at)
 
     # --- errors, erasures, burst -----------------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,14 @@ import pytest
 import stamina
 
 from lorestream import events
+from lorestream.adapters.in_process.cache import LocalCache
 from lorestream.errors import Misconfigured, Unavailable
 from lorestream.memories import Erasure, Memory, SubjectKind
 from lorestream.ports import NewRecord, Record
 from lorestream.wiring import Runtime
 from stream_workers.indexing.failures import DeadLetterPolicy, IndexingFailed, RetryUntilAvailable
 from stream_workers.indexing.indexer import GROUP, BatchLimits, Indexer
-from stream_workers.indexing.pipeline import Batch, Pipeline
+from stream_workers.indexing.pipeline import Applied, Batch, Pipeline
 from stream_workers.indexing.vectors import CHUNK_SIZE, Throttle
 from tests.parts import (
     Faulty,
@@ -215,6 +218,29 @@ async def test_while_a_revocation_waits_for_a_batch_in_the_background_it_is_not_
                 await revoking[0]
         assert sizes == [CHUNK_SIZE, 4 * CHUNK_SIZE]
         assert await runtime.log.committed(GROUP) == {0: 5 * CHUNK_SIZE}
+
+
+async def test_batches_that_wait_for_the_cache_keep_no_memories_and_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They waited for 65 s with everything in them: 8 KB an event."""
+    apply, vectors = Pipeline.apply, list[weakref.ref[Any]]()
+
+    async def noted_apply(self: Pipeline, batch: Batch) -> Applied:
+        vectors.append(weakref.ref(batch.vectors))
+        return await apply(self, batch)
+
+    monkeypatch.setattr(Pipeline, "apply", noted_apply)
+    async with open_parts(tmp_path) as runtime:
+        await fill(runtime, 40)
+        cache: Any = Faulty(LocalCache(), invalidate=failing(10**9))
+        worker = indexer_over(runtime, cache=cache, limits=BatchLimits(records=4, age_s=0))
+        async with running(worker):
+            async with asyncio.timeout(10):
+                while worker._invalidation.pending < 10:
+                    await asyncio.sleep(0.01)
+            gc.collect()
+            assert [each() is None for each in vectors[:8]] == [True] * 8
 
 
 async def test_a_batch_that_the_model_works_on_is_no_standstill(tmp_path: Path) -> None:
