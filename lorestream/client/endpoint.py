@@ -18,7 +18,7 @@ from lorestream import __version__
 from lorestream.client import environment, streams
 from lorestream.client.call import Call, Reply
 from lorestream.client.environment import DEFAULT_URL
-from lorestream.client.exceptions import ApiError, Unreachable, api_error
+from lorestream.client.exceptions import ApiError, NotLorestream, Unreachable, api_error
 from lorestream.errors import LorestreamError, Misconfigured
 
 INITIAL_BACKOFF_S = 0.1
@@ -35,7 +35,7 @@ class Endpoint(ABC, Generic[Http]):
     Without `url`, what is not given comes from LORESTREAM_URL, LORESTREAM_QUERY_URL and LORESTREAM_API_KEY (or the file in
     LORESTREAM_API_KEY_FILE). With `url`, nothing does: a key goes only to the address that it is meant for.
 
-    An attempt takes at most `timeout_s`, plus the `wait_s` of the call. 429, 503, broken
+    An attempt takes at most `timeout_s`, plus the `wait_s` of the call. 429, 503, a proxy's 5xx, broken
     connections and timeouts are retried for `retry_timeout_s` (0 = never), with exponential backoff, and never
     before the `retry_after_ms` of the response. At most `connections` are open at a time. Raises Misconfigured for an
     `api_key` with characters that no key has.
@@ -116,7 +116,7 @@ class Endpoint(ABC, Generic[Http]):
             return call.read(reply)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"what answers at {self._base_url(call)} is not a lorestream ({error})"
-            raise Unreachable(message) from error
+            raise NotLorestream(message) from error
 
     @contextmanager
     def _connection_errors(self, base_url: str) -> Generator[None]:

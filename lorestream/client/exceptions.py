@@ -16,6 +16,7 @@ LorestreamError
 │   └── Rejected                           an event that can never become a memory
 └── Unavailable
     └── Unreachable                        no answer, or not one of a Lorestream
+        └── NotLorestream                  an answer of something else, such as a proxy's 404: not retried
 
 `retryable` says whether the same call may succeed later.
 """
@@ -30,6 +31,8 @@ import msgspec
 from lorestream.errors import LorestreamError, Unavailable
 
 CLIENT_ERRORS = range(400, 500)
+SERVER_ERRORS = range(500, 600)
+TOO_MANY = 429
 
 
 class InvalidValue(LorestreamError, ValueError):
@@ -128,6 +131,12 @@ class Unreachable(Unavailable):
     """No answer from that address, or an answer that is not Lorestream's."""
 
 
+class NotLorestream(Unreachable):
+    """What answers is not a Lorestream, and has no reason to answer otherwise later: a proxy's 404, 413 or redirect."""
+
+    retryable: ClassVar[bool] = False
+
+
 class _Error(msgspec.Struct, frozen=True):
     code: str
     message: str
@@ -146,7 +155,7 @@ _ERRORS_BY_STATUS: Mapping[int, type[ApiError]] = {
     404: NotFound,
     410: VersionGone,
     413: TooLarge,
-    429: TooManyRequests,
+    TOO_MANY: TooManyRequests,
     503: ServiceUnavailable,
 }
 _ERRORS_BY_CODE: Mapping[str, type[ApiError]] = {
@@ -160,7 +169,9 @@ def api_error(status: int, body: bytes, base_url: str) -> LorestreamError:
     try:
         error = msgspec.json.decode(body, type=_ErrorAnswer).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Unreachable(f"what answers at {base_url} is not a lorestream (HTTP {status})")
+        # A proxy before a Lorestream that is starting answers 502 to 504; 429 says itself that it is for now.
+        foreign = Unreachable if status in {TOO_MANY, *SERVER_ERRORS} else NotLorestream
+        return foreign(f"what answers at {base_url} is not a lorestream (HTTP {status})")
     kind = _ERRORS_BY_STATUS.get(status, BadRequest if status in CLIENT_ERRORS else ApiError)
     kind = _ERRORS_BY_CODE.get(error.code, kind)
     return kind(

@@ -16,6 +16,7 @@ from lorestream.client import (
     Forbidden,
     MemoryClient,
     NotFound,
+    NotLorestream,
     Rejected,
     ServiceUnavailable,
     TooLarge,
@@ -195,6 +196,21 @@ def test_a_response_of_another_service_raises_unreachable(connect):
         with pytest.raises(Unreachable, match="not a lorestream"):
             client.search("a", "q")
         assert len(server.requests) == asked + 1
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 413])
+def test_a_refusal_of_a_proxy_is_not_retried(connect, status):
+    with scripted_server((status, b"<html>no</html>")) as server, connect(server.url) as client:
+        for call in (lambda: client.add("a", "x"), lambda: next(client.stream("a"))):
+            with pytest.raises(NotLorestream, match=f"HTTP {status}"):
+                call()
+        assert len(server.requests) == 2
+
+
+def test_a_rate_limit_of_a_proxy_is_retried(connect):
+    busy = (429, b"<html>slowly</html>")
+    with scripted_server(busy, (202, ACCEPTED)) as server, connect(server.url) as client:
+        assert client.add("a", "x").accepted == 1
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://a:port", "nonsense"])
