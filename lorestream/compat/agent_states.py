@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from lorestream.client import AgentState, MemoryClient, NotFound, VersionConflict
-from lorestream.compat.waiting import WAIT_S
+from lorestream.compat.waiting import WAIT_S, decided
 
 T = TypeVar("T")
 
@@ -88,14 +88,16 @@ class RedisAgentMemory(Generic[T]):
     def encoder_config(self, agent_id: str, default: Mapping[str, Any] = ENCODER) -> dict[str, Any]:
         """The configuration of the agent's encoder; the default becomes it if there is none yet.
 
-        Of several programs that ask at the same time, all get the same one.
+        Of several programs that ask at the same time, all get the same one. Raises Unavailable if it is not known in time
+        which one it is.
         """
         try:
             return self._client.entity("encoder", agent_id).data
         except NotFound:
             pass
         try:
-            self._client.put_entity("encoder", agent_id, default, if_version=0, wait_s=WAIT_S)
+            receipt = self._client.put_entity("encoder", agent_id, default, if_version=0, wait_s=WAIT_S)
+            decided(self._client, "encoder", agent_id, receipt)
         except VersionConflict:
             return self._client.entity("encoder", agent_id).data
         return dict(default)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lorestream.client import Entity, FoundMemory, MemoryClient, NotFound, VersionConflict
-from lorestream.compat.waiting import WAIT_S
+from lorestream.compat.waiting import WAIT_S, decided
 from lorestream.limits import MAX_PAGE_SIZE, MAX_TOKEN_BUDGET
 
 
@@ -81,14 +81,15 @@ class MemoryRepository:
     ) -> None:
         """Update or create the state of a character; a field that is not given stays.
 
-        Of several programs that update one character at the same time, none undoes what another one has written.
+        Of several programs that update one character at the same time, none undoes what another one has written. Raises
+        Unavailable if it is not known in time whether the update is applied.
         """
         changes = {"name": character_name, "last_decision_time": last_decision_time, **fields}
         while True:
             present = self._state(character_id)
             data, version = ({}, 0) if present is None else (present.data, present.version)
             try:
-                self._client.put_entity(
+                receipt = self._client.put_entity(
                     "character",
                     character_id,
                     data | changes,
@@ -96,6 +97,7 @@ class MemoryRepository:
                     if_version=version,
                     wait_s=WAIT_S,
                 )
+                decided(self._client, "character", character_id, receipt)
             except VersionConflict:
                 continue
             return

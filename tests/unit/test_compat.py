@@ -19,8 +19,9 @@ from lorestream.compat import (
     RedisAgentMemory,
     TinyWorldVectorStore,
 )
+from lorestream.errors import Unavailable
 from tests.processes import LorestreamProcess, running
-from tests.scripted_server import scripted_server
+from tests.scripted_server import refused, scripted_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "coming-from.md"
 _EXAMPLE = re.compile(
@@ -139,3 +140,39 @@ def test_clearing_one_type_is_refused_because_it_would_clear_all(client: MemoryC
     assert client.get(kept, "crito_001").text == "A debt of a cock"
     assert store.get_memory_stats("crito_001")["total_memories"] == 1
     assert store.clear_character_memories("crito_001")
+
+
+LATE = (202, {"event_id": "e", "token": "t", "applied": False})
+NOT_YET = (404, refused("not_found"))
+CHANGED = (200, {"applied": False, "code": "version_conflict", "current": 2})
+
+
+def character(version: int, **data: str) -> tuple[int, Any]:
+    return 200, {"type": "character", "id": "plato_001", "version": version, "data": data}
+
+
+def test_an_update_that_is_refused_after_the_wait_is_made_again():
+    written = (200, {"event_id": "e", "token": "t", "applied": True, "version": 3})
+    script = [character(1), LATE, CHANGED, character(2, mood="calm"), written]
+    with scripted_server(*script) as server, MemoryClient(server.url) as client:
+        MemoryRepository(client).update_character_state("plato_001", "Plato", 1, 0.0, goals="iron")
+    assert server.requests[2]["path"].startswith("/v1/entities/character/plato_001/writes/")
+    last = server.requests[4]["body"]
+    assert (last["if_version"], last["data"]["mood"], last["data"]["goals"]) == (2, "calm", "iron")
+
+
+def test_an_update_whose_outcome_is_not_known_raises_unavailable():
+    with (
+        scripted_server(character(1), LATE, NOT_YET) as server,
+        MemoryClient(server.url) as client,
+        pytest.raises(Unavailable, match="not applied yet"),
+    ):
+        MemoryRepository(client).update_character_state("plato_001", "Plato", 1, 0.0)
+    assert len(server.requests) == 3
+
+
+def test_an_encoder_that_was_refused_after_the_wait_is_that_of_the_other_program():
+    script = [NOT_YET, LATE, CHANGED, character(1, codec="theirs")]
+    with scripted_server(*script) as server, MemoryClient(server.url) as client:
+        states = RedisAgentMemory[bytes](encode=bytes, decode=bytes, client=client)
+        assert states.encoder_config("plato_001", {"codec": "mine"}) == {"codec": "theirs"}

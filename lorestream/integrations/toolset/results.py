@@ -119,7 +119,7 @@ class State(Struct, frozen=True):
 
 
 class StatePut(Struct, frozen=True):
-    """`applied`: whether the write is applied already, as `version`; else it will be shortly."""
+    """`applied`: whether the write is applied already, as `version`. Else it will be shortly, or with if_version refused."""
 
     applied: bool
     version: int | None
