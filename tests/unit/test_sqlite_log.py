@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from lorestream.adapters.sqlite import segments as segments_sql
 from lorestream.adapters.sqlite.database import Database
 from lorestream.adapters.sqlite.log import SqliteLog
 from lorestream.errors import Overloaded, Unavailable
@@ -280,6 +281,20 @@ async def test_offsets_are_not_used_again_after_all_records_are_deleted(
         assert await log.end() == {0: 3}
         assert await log.append(records(3)) == {0: 3}
         assert await offsets(log, "indexer") == [3]
+
+
+async def test_a_read_leaves_the_segments_beyond_its_bytes_alone(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(8):
+        await log.append([NewRecord(b"k", b"x" * 600, {})])
+    decoded, decode = list[int](), segments_sql._decode
+    monkeypatch.setattr(
+        segments_sql, "_decode", lambda first, blob: decoded.append(first) or decode(first, blob)
+    )
+    assert [record.offset for record in await log.read("group", limit=8, max_bytes=1300, wait_s=0)] == [0, 1]
+    assert [record.offset for record in await log.read("group", limit=8, max_bytes=1, wait_s=0)] == [2]
+    assert decoded == [0, 1, 2, 2, 3]
 
 
 async def test_trim_deletes_the_oldest_records_beyond_max_bytes(database: Database, clock: SetClock) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from lorestream.adapters.sqlite import segments
 from lorestream.adapters.sqlite.group_commit import GroupCommit
-from lorestream.adapters.sqlite.segments import PARTITION
-from lorestream.adapters.sqlite.subscription import UNLIMITED, GroupReads, SqliteReader, SqliteSubscription
+from lorestream.adapters.sqlite.segments import PARTITION, UNLIMITED
+from lorestream.adapters.sqlite.subscription import GroupReads, SqliteReader, SqliteSubscription
 from lorestream.ports.log import DEAD_LETTER_RETENTION_S, ignore_lost
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ reads or writes, and then has to wait for it while the event loop is busy.
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ DAMAGED = (
     " stay, and events that were not indexed yet are lost"
 )
 """What to do about a damaged log: the end of a message."""
+
+UNLIMITED = sys.maxsize
+"""Of the bytes that a read returns."""
 
 SEGMENT_RECORDS = 256
 SEGMENT_BYTES = 1024 * 1024
@@ -97,9 +101,13 @@ def commit(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None
     )
 
 
-def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record]:
-    """At most `limit` records from `offset` on; from the oldest record left, if that one is later."""
+def read(connection: sqlite3.Connection, offset: int, limit: int, max_bytes: int = UNLIMITED) -> list[Record]:
+    """At most `limit` records from `offset` on, and `max_bytes` of values after the first.
+
+    They begin with the oldest record left, if that one is later.
+    """
     records: list[Record] = []
+    size = 0
     rows = connection.execute(
         "SELECT first, records FROM segments WHERE first >="
         " coalesce((SELECT max(first) FROM segments WHERE first <= ?), 0) ORDER BY first",
@@ -111,7 +119,11 @@ def read(connection: sqlite3.Connection, offset: int, limit: int) -> list[Record
             elements = _decode(first, blob)
             skipped = max(0, offset - first)
             for at, element in enumerate(elements[skipped : skipped + limit - len(records)], first + skipped):
-                records.append(Record(PARTITION, at, *element))
+                record = Record(PARTITION, at, *element)
+                size += len(record.value)
+                if records and size > max_bytes:
+                    return records
+                records.append(record)
             if len(records) >= limit:
                 break
     return records

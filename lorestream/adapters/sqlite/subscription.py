@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from lorestream.adapters.sqlite import segments
-from lorestream.adapters.sqlite.segments import PARTITION
+from lorestream.adapters.sqlite.segments import PARTITION, UNLIMITED
 from lorestream.ports.log import LOST_RECORDS
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("lorestream.sqlite")
 
-UNLIMITED = sys.maxsize
 READER_BYTES = 2**20
 """What one read outside of a group returns at most, in bytes of values after the first record."""
 
@@ -50,8 +48,9 @@ class GroupReads:
             position = self._positions.get(group, self._writes.committed.get(group, 0))
             if not await self._writes.wait_for_end_beyond(position, wait_s):
                 return []
-            records = await self._database.read(partial(segments.read, offset=position, limit=limit))
-            records = records[: _within(records, max_bytes)]
+            records = await self._database.read(
+                partial(segments.read, offset=position, limit=limit, max_bytes=max_bytes)
+            )
             if records:
                 self._count_lost(group, position, records[0].offset)
                 self._positions[group] = records[-1].offset + 1
@@ -108,18 +107,9 @@ class SqliteReader:
         assert partition == PARTITION
         if not await self._writes.wait_for_end_beyond(self._position, wait_s):
             return []
-        records = await self._database.read(partial(segments.read, offset=self._position, limit=limit))
-        records = records[: _within(records, READER_BYTES)]
+        records = await self._database.read(
+            partial(segments.read, offset=self._position, limit=limit, max_bytes=READER_BYTES)
+        )
         if records:
             self._position = records[-1].offset + 1
         return records
-
-
-def _within(records: Sequence[Record], max_bytes: int) -> int:
-    """How many of the first records, at least one, have values of at most `max_bytes` in all."""
-    taken = 0
-    for number, record in enumerate(records):
-        taken += len(record.value)
-        if number and taken > max_bytes:
-            return number
-    return len(records)
