@@ -36,6 +36,7 @@ from lorestream.ports import (
 )
 from lorestream.rewinds import Rewind
 from lorestream.telemetry import Metrics
+from lorestream.turns import Turns
 from stream_workers.folding import fold
 from stream_workers.folding.folder import Folded, Folder, StateRecord
 from stream_workers.indexing import insertion, vectors
@@ -128,7 +129,9 @@ class Pipeline:
         rewinds: list[Rewind] = []
         state: list[StateRecord] = []
         dead_letters: list[DeadLetter] = []
+        turns = Turns()
         for record in records:
+            await turns.next()
             try:
                 envelope = events.decode(record)
             except events.UnknownOp as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import threading
@@ -53,7 +54,10 @@ class Gate:
 
 
 @pytest.fixture
-def gate():
+def gate(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "lorestream.turns.HOLD_S", math.inf
+    )  # a call is queued at once, also on a busy machine
     gate = Gate()
     yield gate
     gate.open.set()
@@ -228,6 +232,32 @@ async def test_a_text_that_arrives_while_its_twin_is_embedded_is_not_embedded_ag
         gate.open.set()
         await asyncio.gather(held, twin)
     assert gate.chunks == []
+
+
+async def test_other_tasks_run_while_the_texts_of_a_call_are_looked_up(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lorestream.turns.HOLD_S", 0.0)
+    turns = 0
+    async with embedding(gate) as embedder:
+        call = asyncio.create_task(embedder.embed([f"text {n}" for n in range(100)]))
+        while not gate.chunks:
+            turns += 1
+            await asyncio.sleep(0)
+        await call
+    assert turns >= 100
+
+
+async def test_a_call_that_is_looked_up_while_the_embedder_closes_is_refused(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("lorestream.turns.HOLD_S", 0.0)
+    embedder = embedding(gate)
+    call = asyncio.create_task(embedder.embed(["oak"]))
+    await asyncio.sleep(0)
+    await embedder.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await call
 
 
 async def test_the_event_loop_runs_while_the_model_works(gate: Gate):

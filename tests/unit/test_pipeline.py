@@ -271,6 +271,20 @@ def test_late_repeated_and_reordered_batches_lead_to_the_same_store(
     assert [text for text in left if text.startswith("one")] in ([], ["one again"])
 
 
+async def test_other_tasks_run_while_a_batch_is_decoded(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lorestream.turns.HOLD_S", 0.0)
+    batch = records(*(delete(f"e{number}") for number in range(100)))
+    preparing = asyncio.create_task(pipeline_over(runtime).prepare(batch))
+    turns = 0
+    while not preparing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(preparing.result().tombstones) == 100
+    assert turns >= 100
+
+
 async def test_the_stage_embed_is_measured_only_where_something_is_embedded(tmp_path: Path) -> None:
     async with open_parts(tmp_path) as runtime:
         pipeline = pipeline_over(runtime)

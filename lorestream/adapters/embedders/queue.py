@@ -28,6 +28,7 @@ from lorestream.adapters.embedders.worker_thread import lower_priority
 from lorestream.errors import Overloaded, Unavailable
 from lorestream.plain_text import plain
 from lorestream.ports import Embeddings, Priority, Reranker, Role, StoredVectors
+from lorestream.turns import Turns
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -168,7 +169,9 @@ class QueuedEmbedder:
             missing=0,
             done=asyncio.get_running_loop().create_future(),
         )
-        missing = self._look_up(texts, role, call, priority)
+        missing = await self._look_up(texts, role, call, priority)
+        if self._closed:
+            raise Unavailable("the embedder is closed")
         if len(texts) > len(missing):
             self._on_texts("cache", len(texts) - len(missing))
         if stored is not None and missing:
@@ -200,11 +203,15 @@ class QueuedEmbedder:
     ) -> None:
         await self.close()
 
-    def _look_up(self, texts: Sequence[str], role: Role, call: Call, priority: Priority) -> list[QueuedText]:
+    async def _look_up(
+        self, texts: Sequence[str], role: Role, call: Call, priority: Priority
+    ) -> list[QueuedText]:
         """Fill the rows that are cached; return the other distinct texts, the shortest first."""
         prefix = self._encoder.prefixes.of(role)
         missing: dict[bytes, QueuedText] = {}
+        turns = Turns()
         for row, given in enumerate(texts):
+            await turns.next()
             whole = prefix + plain(given)
             text = whole[: self._encoder.max_characters]
             cut = len(text) < len(whole)
