@@ -18,7 +18,7 @@ from lorestream.adapters.embedders.hash import HashEmbedder
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import QUERY_CHUNKS, QueuedEmbedder
 from lorestream.adapters.embedders.worker_thread import NICE
-from lorestream.errors import Overloaded, Unavailable
+from lorestream.errors import InvalidRequest, Overloaded, Unavailable
 from lorestream.ports import Embeddings, Priority, Role
 
 
@@ -289,6 +289,28 @@ async def test_a_failing_model_fails_its_callers_and_works_again(
             await embedder.embed(["a query"], Priority.QUERY)
         gate.answer = works
         assert (await embedder.embed([f"text {i:03}" for i in range(50)])).vectors.shape == (50, 2)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_text_without_a_vector_is_refused_and_the_others_are_embedded(gate: Gate, *, raises: bool):
+    works = gate.answer
+
+    def answer(texts: Sequence[str]) -> np.ndarray:
+        vectors = works(texts)
+        bad = ["bad" in text for text in texts]
+        if raises and any(bad):
+            raise Unavailable("the model failed")
+        vectors[bad] = np.nan
+        return vectors
+
+    gate.answer = answer
+    async with embedding(gate) as embedder:
+        for texts in (["one", "bad", "two"], ["bad"]):
+            with pytest.raises(InvalidRequest, match="no vector for 'bad'"):
+                await embedder.embed(texts)
+        gate.chunks.clear()
+        assert np.isfinite((await embedder.embed(["one", "two"])).vectors).all()
+        assert gate.chunks == []
 
 
 async def test_one_callers_failure_leaves_the_others(gate: Gate):

@@ -25,7 +25,7 @@ from lorestream.adapters.embedders.prefixes import Prefixes
 from lorestream.adapters.embedders.reranker import LocalReranker
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
 from lorestream.adapters.embedders.worker_thread import lower_priority
-from lorestream.errors import Overloaded, Unavailable
+from lorestream.errors import InvalidRequest, Overloaded, Unavailable
 from lorestream.plain_text import plain
 from lorestream.ports import Embeddings, Priority, Reranker, Role, StoredVectors
 from lorestream.turns import Turns
@@ -83,6 +83,8 @@ class Encoder(Protocol):
 QUERY_CHUNKS = 8
 """Chunks of the queries, at most, before one of the ingest that waits: more queries than the model can take would stop
 the indexing."""
+_PROBE = "."
+"""A text that every model that works can compute."""
 OnTexts = Callable[[Literal["model", "cache", "store"], int], None]
 """Called with the source of vectors and the number of texts that got theirs from it."""
 Precision: TypeAlias = Literal["auto", "fp32", "fp16"]
@@ -158,8 +160,8 @@ class QueuedEmbedder:
     ) -> Embeddings:
         """One row per text, in order, each read with the prefix of `role` before it.
 
-        Raises Overloaded when the queue is full, Unavailable when the model fails or the embedder is closed, and what
-        `stored` raises.
+        Raises Overloaded when the queue is full, Unavailable when the model fails or the embedder is closed,
+        InvalidRequest when the model has no vector for one of the texts, and what `stored` raises.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
@@ -281,12 +283,33 @@ class QueuedEmbedder:
     def _encode(self, texts: Sequence[str]) -> tuple[Embeddings, float]:
         """The vectors, and how many seconds the model took for them."""
         began = self._monotonic()
-        embeddings = self._encoder.encode(texts)
+        embeddings = self._encode_all(texts)
         seconds = self._monotonic() - began
         vectors = embeddings.vectors
-        if vectors.shape != (len(texts), self.dim) or not np.isfinite(vectors).all():
+        if vectors.shape != (len(texts), self.dim):
+            raise Unavailable(f"{self.model_id} returned no valid vectors for {len(texts)} texts")
+        # A text that the model cannot compute is refused; a model that can compute nothing is away.
+        if (
+            not np.isfinite(vectors).all(axis=1).any()
+            and not np.isfinite(self._encoder.encode([_PROBE]).vectors).all()
+        ):
             raise Unavailable(f"{self.model_id} returned no valid vectors for {len(texts)} texts")
         return embeddings, seconds
+
+    def _encode_all(self, texts: Sequence[str]) -> Embeddings:
+        """The vectors. A text over which the model fails, while it computes others, has one that is not finite."""
+        try:
+            return self._encoder.encode(texts)
+        except Unavailable:
+            self._encoder.encode([_PROBE])  # raises Unavailable if the model fails over any text
+        if len(texts) == 1:
+            return Embeddings(np.full((1, self.dim), np.nan, np.float32), [False])
+        middle = len(texts) // 2
+        halves = [self._encode_all(half) for half in (texts[:middle], texts[middle:])]
+        return Embeddings(
+            np.concatenate([half.vectors for half in halves]),
+            [cut for half in halves for cut in half.truncated],
+        )
 
     def _next_chunk(self) -> dict[bytes, list[QueuedText]]:
         """Take the next chunk off the queues, by cache key: of the queries if there are any, else of the ingest.
@@ -321,6 +344,9 @@ class QueuedEmbedder:
         for (key, items), vector, truncated in zip(
             chunk.items(), embeddings.vectors, embeddings.truncated, strict=True
         ):
+            if not np.isfinite(vector).all():
+                self._fail(items, InvalidRequest(f"{self.model_id} has no vector for {items[0].text[:60]!r}"))
+                continue
             entry = CachedVector(vector.astype(np.float32, copy=True), truncated or items[0].cut)
             self._cache.put(key, entry)
             self.ingested += any(item.priority == Priority.INGEST for item in items)
