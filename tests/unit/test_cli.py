@@ -274,6 +274,8 @@ def test_put_search_recent_agents_erase(lorestream: Run, lorestream_url: str, ag
     assert lorestream("erase", "--agent", agent, **at).returncode == 2
     looked = json.loads(lorestream("erase", "--agent", agent, "--dry-run", "--json", **at).stdout)
     assert (looked["dry_run"], looked["memories"]) == (True, 1)
+    told = lorestream("erase", "--agent", agent, "--dry-run", **at).stdout
+    assert f"1 memory of agent {agent}, and all records, documents, Q-tables and policies" in told
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 1
     assert lorestream("erase", "--agent", agent, "--yes", **at).returncode == 0
     assert json.loads(lorestream("recent", agent, "--json", **at).stdout)["total"] == 0

@@ -176,14 +176,18 @@ def _print_tail_line(memory: FoundMemory) -> None:
 def erase(
     url: str, *, agent_id: str | None, player: str | None, yes: bool, dry_run: bool, as_json: bool
 ) -> None:
-    """Erase the memories of an agent or a player; waits until no read shows them, up to `ERASURE_TIMEOUT_S`."""
+    """Erase an agent with all it has, or what is about a player; waits until no read shows them, up to `ERASURE_TIMEOUT_S`."""
     with connect(url) as memories:
         if agent_id is not None:
             total = _total(memories, agent_id)
-            what = f"{count(total, 'memory', 'memories')} of agent {agent_id}"
+            found = count(total, "memory", "memories")
+            what = f"{found} of agent {agent_id}, and all records, documents, Q-tables and policies"
         else:
             total = None
-            what = f"every memory about player {player}, of any agent, and the agents named after them"
+            what = (
+                f"every memory and record about player {player}, of any agent, and everything of the agents"
+                f" named after them, such as player:{player}"
+            )
         if dry_run:
             if as_json:
                 terminal.print_json(

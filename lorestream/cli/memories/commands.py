@@ -249,7 +249,7 @@ def tail(
 
 def erase(
     agent: Annotated[
-        str | None, typer.Option(metavar="AGENT", help="Erase all memories of this agent.")
+        str | None, typer.Option(metavar="AGENT", help="Erase everything of this agent.")
     ] = None,
     player: Annotated[
         str | None, typer.Option(metavar="NAME", help="Erase everything about this player.")
@@ -259,10 +259,11 @@ def erase(
     url: WriteUrl = LOCAL,
     as_json: AsJson = False,
 ) -> None:
-    """Erase all memories of an agent, or all about a player. This cannot be undone.
+    """Erase everything of an agent, or all about a player. This cannot be undone.
 
-    Erasing a player deletes every memory about them, of any agent, and all
-    memories of agents named after them.
+    Erasing an agent deletes its memories, records, documents, Q-tables and
+    policies. Erasing a player deletes every memory and record about them, of any
+    agent, and everything of agents named after them, such as player:NAME.
 
     \b
     Examples:
