@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import pytest
+
 from lorestream.memories import (
     And,
     AroundQuery,
@@ -237,3 +239,34 @@ async def test_a_rewound_correction_does_not_count_until_it_is_back(store):
     assert sorted(await names(store)) == ["a", "b"]
     await store.set_aside(Rewind("r", "default", "s", -math.inf, math.inf), lambda _: False)
     assert sorted(await names(store)) == ["late", "na"]
+
+
+@pytest.mark.parametrize("how", ["erasure", "rewind", "undoing"])
+async def test_a_correction_that_arrives_while_its_memory_is_written_again_stays(store, monkeypatch, how):
+    """The memory was written back as it had been read before: it stayed shown beside the one that supersedes it."""
+    old, gone = memory("old", about=(K1,), server="w"), newer("gone", "old", 1, server="x")
+    await put(store, old, gone)
+    new = newer("new", "old", 60, server="x")
+    rewind = Rewind("r", "default", "w", START - 1, START + 30)
+    if how == "undoing":
+        await store.set_aside(rewind, rewind.covers)
+    name = "overwrite" if how == "erasure" else "upsert"
+    write = getattr(store._engine, name)
+
+    async def write_late(*args, **options):
+        monkeypatch.setattr(store._engine, name, write)
+        await put(store, new)
+        await store.put_tombstones([grave("gone")])
+        await write(*args, **options)
+
+    monkeypatch.setattr(store._engine, name, write_late)
+    if how == "erasure":
+        await store.erase(Erasure("e", "default", SubjectKind.PLAYER, (K1,), START + 30))
+    elif how == "rewind":
+        await store.set_aside(rewind, rewind.covers)
+    else:
+        await store.set_aside(Rewind("r", "default", "w", START - 1, START + 30, START + 40), lambda _: False)
+    [stored] = await store.lookup([old])
+    assert stored.rewound == (how == "rewind")
+    assert stored.about == (() if how == "erasure" else (K1,))
+    assert stored.superseded_by == (new.correction(),)

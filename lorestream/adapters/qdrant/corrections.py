@@ -50,52 +50,68 @@ class Corrections:
 
         `replaces`: whether a memory took the place of another one of its id, as in `MemoryWriter.insert`.
         """
-        found: defaultdict[str, list[Correction]] = defaultdict(list)
         wanted = {one.id for one in memories} | {one.supersedes for one in memories if one.supersedes}
-        # What is stored counts: under the id of an inserted memory there may be a tombstone, or another content.
-        for newer in await self._linked("supersedes", wanted):
-            if newer.supersedes is not None:
-                agent = newer.lasting_agent or newer.agent_id
-                found[point_id(newer.tenant, agent, newer.supersedes)].append(newer.correction())
         others = [point_of(one) for one in memories if one.superseded_by]
         if replaces is not None:
             # What another content of these ids superseded.
             linked = await self._linked("superseded_by", {one.id for one in memories})
             others += [point_of(one) for one in linked]
-        if not found and not others:
+        await self.complete(wanted, others, replaces)
+
+    async def complete(
+        self,
+        ids: set[str],
+        points: Sequence[str],
+        replaces: Callable[[Memory, Memory], bool] | None = None,
+    ) -> None:
+        """Note what supersedes the memories with these ids, and drop what no longer supersedes these points.
+
+        Also to be called after points were written again as they had been read: another writer may have changed what
+        supersedes them in between.
+        """
+        found: defaultdict[str, list[Correction]] = defaultdict(list)
+        # What is stored counts: under the id of an inserted memory there may be a tombstone, or another content.
+        for newer in await self._linked("supersedes", ids):
+            if newer.supersedes is not None:
+                agent = newer.lasting_agent or newer.agent_id
+                found[point_id(newer.tenant, agent, newer.supersedes)].append(newer.correction())
+        if not found and not points:
             return
-        stored = await self._read([*found, *others])
-        changed = [
-            stored[point].with_corrections([*stored[point].superseded_by, *corrections])
-            for point, corrections in found.items()
-            if point in stored
-        ]
-        await self.rewrite([one for one in changed if one is not stored[point_of(one)]])
+
+        def corrected(one: Memory) -> Memory:
+            return one.with_corrections([*one.superseded_by, *found[point_of(one)]])
+
+        stored = await self._read([*found, *points])
+        changed = {point: corrected(stored[point]) for point in found if point in stored}
+        await self.rewrite([point for point, one in changed.items() if one is not stored[point]], corrected)
         # A memory that supersedes may have been deleted or replaced before this was written, or before it was inserted.
-        for one in changed:
-            stored[point_of(one)] = one
-        await self._drop_ended(list(stored.values()), replaces)
+        await self._drop_ended(list({**stored, **changed}.values()), replaces)
 
     async def deleted(self, tombstones: Sequence[Tombstone]) -> None:
         """What these tombstones' memories superseded is no longer superseded by them. They are stored already."""
         deleted = {(one.tenant, one.agent_id, one.memory_id) for one in tombstones}
         superseded = await self._linked("superseded_by", {one.memory_id for one in tombstones})
-        rewritten: list[Memory] = []
-        for one in superseded:
-            agent = one.lasting_agent or one.agent_id
-            kept = [by for by in one.superseded_by if (one.tenant, agent, by.id) not in deleted]
-            if (changed := one.with_corrections(kept)) is not one:
-                rewritten.append(changed)
-        await self.rewrite(rewritten)
 
-    async def rewrite(self, memories: Sequence[Memory]) -> None:
-        """Replace the payloads of these memories; their vectors stay."""
-        turns = Turns()
-        for one in memories:
-            # A tombstone stays one, and a memory that was rewound or came back meanwhile is left alone.
-            await self._engine.overwrite(
-                point_of(one), encode_memory(one), still(one.tenant, rewound=one.rewound)
+        def without_deleted(one: Memory) -> Memory:
+            agent = one.lasting_agent or one.agent_id
+            return one.with_corrections(
+                by for by in one.superseded_by if (one.tenant, agent, by.id) not in deleted
             )
+
+        await self.rewrite(map(point_of, superseded), without_deleted)
+
+    async def rewrite(self, points: Iterable[str], change: Callable[[Memory], Memory]) -> None:
+        """Replace the payloads of these memories by what `change` makes of them; their vectors stay.
+
+        Each is read directly before that, so that what others have changed meanwhile stays.
+        """
+        turns = Turns()
+        for point in points:
+            for one in (await self._read([point])).values():
+                if (changed := change(one)) is not one:
+                    # A tombstone stays one, and a memory that was rewound or came back meanwhile is left alone.
+                    which = still(one.tenant, rewound=one.rewound)
+                    await self._engine.overwrite(point, encode_memory(changed), which)
             await turns.next()
 
     async def _drop_ended(
@@ -122,12 +138,12 @@ class Corrections:
                 stored is not None and replaces is not None and replaces(one.by(by), stored)
             )
 
-        rewritten: list[Memory] = []
-        for one in memories if graves or contents else ():
-            kept = [by for by in one.superseded_by if not has_ended(one, by)]
-            if (changed := one.with_corrections(kept)) is not one:
-                rewritten.append(changed)
-        await self.rewrite(rewritten)
+        def without_ended(one: Memory) -> Memory:
+            return one.with_corrections(by for by in one.superseded_by if not has_ended(one, by))
+
+        if graves or contents:
+            ended = [point_of(one) for one in memories if without_ended(one) is not one]
+            await self.rewrite(ended, without_ended)
 
     async def _linked(self, link: str, ids: set[str]) -> list[Memory]:
         """The stored memories with one of these ids as a `link`."""

@@ -127,7 +127,7 @@ class QdrantStore(QdrantReader[P]):
         """Remove what the erasure covers, batch by batch. After an interruption, call it again."""
         affected: set[AgentKey] = set()
         batch: list[str] = []
-        stripped: list[Memory] = []
+        stripped: dict[str, Memory] = {}
         turns = Turns()
         async with aclosing(self._engine.scan(_erasure_clauses(erasure))) as records:
             async for point, payload in records:
@@ -136,7 +136,7 @@ class QdrantStore(QdrantReader[P]):
                         batch.append(point)
                         affected.add(agent)
                     case Memory() as memory:
-                        stripped.append(memory)
+                        stripped[point] = memory
                         affected.add(AgentKey(memory.tenant, memory.agent_id))
                     case None:
                         pass
@@ -147,7 +147,9 @@ class QdrantStore(QdrantReader[P]):
         await self._delete_erased(batch)
         if stripped:
             await self._before_erasing()
-            await self._corrections.rewrite(stripped)
+            await self._corrections.rewrite(stripped, erasure.strip)
+            superseded = [point for point, one in stripped.items() if one.superseded_by]
+            await self._corrections.complete({one.id for one in stripped.values()}, superseded)
         return affected
 
     async def set_aside(self, rewind: Rewind, covered: Callable[[Memory], bool]) -> Collection[AgentKey]:
@@ -163,7 +165,13 @@ class QdrantStore(QdrantReader[P]):
         sent = Group(must=(Match("server", (server,)), accepted))
         # Also memories, of other servers too, that one of this server supersedes.
         concerned = Group(should=(sent, linked_clause("servers", (server,))))
-        corrected: list[Memory] = []
+        changed: set[str] = set()
+        superseded: list[str] = []
+        corrected: list[str] = []
+
+        def corrections_marked(memory: Memory) -> Memory:
+            marked = memory.marked(covered)
+            return marked if marked.rewound == memory.rewound else memory
 
         def as_found(*, hidden: bool) -> Clause:
             # Not what another worker has stored in its place meanwhile: that was accepted after the rewind.
@@ -175,9 +183,12 @@ class QdrantStore(QdrantReader[P]):
                 if marked is memory:
                     continue
                 affected.add(AgentKey(tenant, memory.agent_id))
+                changed.add(memory.id)
+                if memory.superseded_by:
+                    superseded.append(point)
                 hidden = marked.rewound
                 if hidden == memory.rewound:
-                    corrected.append(marked)
+                    corrected.append(point)
                     continue
                 changes[hidden][point] = marked
                 if len(changes[hidden]) == self._traits.batch_size:
@@ -185,7 +196,8 @@ class QdrantStore(QdrantReader[P]):
                     changes[hidden] = {}
         for hidden, rest in changes.items():
             await self._replace_all(rest, as_found(hidden=hidden))
-        await self._corrections.rewrite(corrected)
+        await self._corrections.rewrite(corrected, corrections_marked)
+        await self._corrections.complete(changed, superseded)
         return affected
 
     async def _replace_all(self, memories: Mapping[str, Memory], which: Clause) -> None:
