@@ -153,6 +153,11 @@ def test_everything_else_goes_to_the_query_service(door, path):
     assert call(door, "GET", path)[2]["service"] == "query"
 
 
+def test_the_readiness_of_a_gateway_has_a_path_of_its_own(door):
+    said = call(door, "GET", "/ready/writes")[2]
+    assert (said["service"], said["path"]) == ("gateway", "/ready")
+
+
 @pytest.mark.parametrize(
     "path",
     [
