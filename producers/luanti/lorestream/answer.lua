@@ -5,6 +5,8 @@ local Answer = {}
 
 -- A longer answer is not parsed: that would take longer than a server step.
 Answer.MAX_BYTES = 256 * 1024
+-- The same for an answer that is one document: so large a document can be written, and the answer says more than that.
+Answer.MAX_DOCUMENT_BYTES = Answer.MAX_BYTES + 8 * 1024
 -- Length to which a text of an answer is cut for the log and for the admins.
 local MAX_SHOWN = 300
 
@@ -19,15 +21,16 @@ local function line_of(value)
 end
 
 -- Reads a completed request. result: from fetch_async_get. parse: core.parse_json. prepare(body) changes the body
--- before it is parsed (optional). Returns the status code (0 = no answer), and the answer as a table; {} and the
--- reason if it cannot be understood.
-function Answer.read(parse, result, prepare)
+-- before it is parsed (optional). most: the length up to which it is parsed (MAX_BYTES). Returns the status code (0 =
+-- no answer), and the answer as a table; {} and the reason if it cannot be understood.
+function Answer.read(parse, result, prepare, most)
+	most = most or Answer.MAX_BYTES
 	local code, body = count_of(result.code) or 0, result.data
 	if type(body) ~= "string" or not body:find("^%s*{") then
 		-- parse_json logs an error for invalid JSON: check the beginning first.
 		return code, {}, "not a JSON object"
-	elseif #body > Answer.MAX_BYTES then
-		return code, {}, ("%d bytes, more than %d"):format(#body, Answer.MAX_BYTES)
+	elseif #body > most then
+		return code, {}, ("%d bytes, more than %d"):format(#body, most)
 	end
 	-- parse_json raises an error when the nesting is too deep. The third argument makes newer releases return errors
 	-- instead of logging them.

@@ -143,7 +143,7 @@ function Questions:send(batch)
 	batch.request = self.requests:send(self.url .. PATH, "{" .. table.concat(parts, ",") .. "}", self.timeout,
 		function(...)
 			self:distribute(batch, ...)
-		end)
+		end, #batch == 1 and batch[1].kind == "document" and self.Answer.MAX_DOCUMENT_BYTES or nil)
 end
 
 -- Asks these reads again, in requests of at most `most` reads, before those that wait.

@@ -25,11 +25,11 @@ function Requests:free()
 end
 
 -- Sends a POST. timeout: seconds. done(answer, reason, code) is called in a later step: the answer of a success is a
--- table and has no reason; other answers of the service are tables too, with a reason. Returns the request; set its
--- field `over` if its answer is no longer needed.
-function Requests:send(url, body, timeout, done)
+-- table and has no reason; other answers of the service are tables too, with a reason. most: the length of the longest
+-- answer that is read (Answer.MAX_BYTES). Returns the request; set its field `over` if its answer is no longer needed.
+function Requests:send(url, body, timeout, done, most)
 	self.sent = self.sent + 1
-	local request = {done = done}
+	local request = {done = done, most = most or self.Answer.MAX_BYTES}
 	self.flying[#self.flying + 1] = request
 	request.handle = self.http.fetch_async({
 		url = url,
@@ -43,11 +43,11 @@ function Requests:send(url, body, timeout, done)
 end
 
 -- Reads a result of the engine. Returns the answer or nil, the reason of a failure or nil, and the status.
-function Requests:read(result)
-	local code, answer, trouble = self.Answer.read(self.parse, result)
+function Requests:read(result, most)
+	local code, answer, trouble = self.Answer.read(self.parse, result, nil, most)
 	if code == 0 then
 		return nil, result.timeout and "timeout" or "unreachable", code
-	elseif type(result.data) == "string" and #result.data > self.Answer.MAX_BYTES then
+	elseif type(result.data) == "string" and #result.data > most then
 		return nil, "answer_too_large", code
 	elseif trouble or code < 200 or code >= 300 then
 		return answer, self.Answer.error_of(answer) or "HTTP " .. code, code
@@ -77,7 +77,7 @@ function Requests:step()
 	for _, request in ipairs(flying) do
 		local result = not request.over and result_of(request.handle)
 		if result then
-			request.done(self:read(result))
+			request.done(self:read(result, request.most))
 		elseif request.over then
 			self:discard(request.handle)
 		else

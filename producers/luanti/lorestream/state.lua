@@ -3,6 +3,8 @@
 -- What write_json would turn into null, or what no Lua table can hold, is written as one of these first.
 local NULL, EMPTY = "lorestream.null", "lorestream.empty"
 local MAX_BYTES = 256 * 1024
+-- A document counts as this many memories among those that one answer may have. Larger ones are asked for again alone.
+local SIZE = 16
 
 return function(parts, lorestream, ask)
 	local core, encode, documents = parts.core, parts.encode, parts.documents
@@ -112,7 +114,7 @@ return function(parts, lorestream, ask)
 			body[name] = value
 		end
 		body.type, body.id = self.name, self.agent_id
-		return ask({kind = "document", agents = {self.agent_id}, size = 4}, body, why, callback)
+		return ask({kind = "document", agents = {self.agent_id}, size = SIZE}, body, why, callback)
 	end
 
 	function lorestream.state(agent_id, name)
