@@ -179,6 +179,7 @@ def test_failures_give_an_empty_table_in_time(
     assert (slow["count"], slow["why"], slow["calls"]) == (0, "timeout", 1)
     gateway.down()
     assert server.lua(ASK)["why"] == "unreachable"
+    wait_until(lambda: server.lua(ASK)["why"] != "unreachable", what="the end of the pause", seconds=20)
     limited = server.lua(ASK)
     assert (limited["why"], limited["calls"]) == ("rate_limited", 1)
     invalid = server.lua('lorestream.get(nil, "x", 1, nil, function(m, e) done({#m, e}) end)')

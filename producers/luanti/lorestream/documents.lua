@@ -17,7 +17,7 @@ local WAIT = 0.6
 
 -- options: requests, url, timeout (s), boot, micros(), callbacks, Answer (class), on_write(agent_id).
 function Documents.new(options)
-	local self = setmetatable({queues = {}, count = 0, sequence = 0, failed = 0}, Documents)
+	local self = setmetatable({queues = {}, count = 0, sequence = 0, failed = 0, paused_until_us = 0}, Documents)
 	for key, value in pairs(options) do
 		self[key] = value
 	end
@@ -66,13 +66,14 @@ function Documents:step(now_us)
 	for _, queue in pairs(self.queues) do
 		heads[#heads + 1] = queue[1]
 	end
+	local may_send = now_us >= self.paused_until_us
 	for _, write in ipairs(heads) do
 		if not write.over and now_us >= write.due_us then
 			write.over = write.trouble or "timeout"
 		end
 		if write.over then
 			self:finish(write)
-		elseif not write.request and now_us >= write.next_us and self.requests:free() > LEFT_TO_SEARCHES then
+		elseif may_send and not write.request and now_us >= write.next_us and self.requests:free() > LEFT_TO_SEARCHES then
 			write.tries = write.tries + 1
 			write.request = self.requests:send(self.url .. write.path .. write.verb .. self.query, write.body,
 				self.timeout, function(...)
@@ -103,6 +104,9 @@ function Documents:judge(write, answer, reason, code)
 		return
 	end
 	write.trouble = reason
+	if reason == "unreachable" then
+		self.paused_until_us = self.micros() + MIN_BACKOFF_S * 1e6
+	end
 	local pause_s = math.max(MIN_BACKOFF_S * 2 ^ (write.tries - 1), answer and self.Answer.pause_of(answer, 60) or 0)
 	write.next_us = self.micros() + pause_s * 1e6
 end

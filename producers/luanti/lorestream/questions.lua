@@ -11,6 +11,8 @@ local MAX_BYTES = 256 * 1024
 -- Memories that the answer to one request may have, so that it stays small enough to be parsed.
 local MAX_MEMORIES = 320
 local MAX_WAITING = 1024
+-- Where nothing answers, no request is sent for this time.
+local PAUSE_US = 1e6
 -- The service refuses a whole request with these codes because of a part of it.
 local BLAMES_ONE = {[400] = true, [413] = true, [422] = true}
 -- The reads of a request share what it may cost: one that had too little left is asked again alone.
@@ -50,7 +52,7 @@ function Questions.new(options)
 	self.known = options.Known.new(options.cache_ttl * 1e6)
 	self.pending, self.waiting = {}, {}
 	self.asked, self.failed, self.cached, self.shared = 0, 0, 0, 0
-	self.step_us, self.late = 0, 0
+	self.step_us, self.late, self.paused_until_us = 0, 0, 0
 	return self
 end
 
@@ -85,6 +87,8 @@ function Questions:join_or_open(read, now_us)
 		local count = equal.found and "cached" or "shared"
 		self[count] = self[count] + 1
 		return equal
+	elseif now_us < self.paused_until_us then
+		return nil, "unreachable"
 	elseif #self.waiting >= MAX_WAITING then
 		return nil, "busy"
 	elseif not self.rate:allow(read.agents[1], now_us) then
@@ -168,6 +172,9 @@ function Questions:distribute(batch, answer, reason, code)
 	end
 	local again = {}
 	local now_us = self.micros()
+	if reason == "unreachable" then
+		self.paused_until_us = now_us + PAUSE_US
+	end
 	for _, read in ipairs(batch) do
 		local kind = KINDS[read.kind]
 		local results = not reason and answer[kind.answers]

@@ -38,6 +38,7 @@ function Requests:send(url, body, timeout, done, most)
 		timeout = math.ceil(timeout),
 		data = body,
 		extra_headers = self.headers,
+		quiet = true,
 	})
 	return request
 end

@@ -48,6 +48,7 @@ function Sender:greet()
 		timeout = TIMEOUT_S,
 		data = '{"events":[]}',
 		extra_headers = self.headers,
+		quiet = true,
 	}))
 end
 
@@ -109,6 +110,7 @@ function Sender:fire(now_us)
 			timeout = TIMEOUT_S,
 			data = data,
 			extra_headers = self.headers,
+			quiet = true,
 		}),
 	}
 end

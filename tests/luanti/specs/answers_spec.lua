@@ -208,7 +208,7 @@ describe("random answers", function()
 				local data = math.random(10) == 1 and random_bytes() or mutated(right)
 				request.result = {completed = true, code = CODES[math.random(#CODES)], data = data}
 			end
-			step(0.05)
+			step(1) -- after the pause that follows when nothing answered
 		end
 		shut_down()
 		for n = 1, ANSWERS do

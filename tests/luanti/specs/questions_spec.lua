@@ -152,7 +152,7 @@ describe("questions", function()
 			{429, '{"error":{"code":"overloaded"}}'}, {200, '{"results":[{"error":{"code":7}}]}'}, {200, ("["):rep(5000)},
 			{200, '{"results":' .. ("["):rep(5000)}, {200, '{"x":"' .. ("x"):rep(256 * 1024) .. '"}'}}
 		for n, result in ipairs(answers) do
-			questions.rate.buckets = {}
+			questions.rate.buckets, questions.paused_until_us = {}, 0
 			ask("a", ('{"n":%d}'):format(n))
 			questions:flush()
 			http.answer(result[1], result[2])
@@ -160,6 +160,26 @@ describe("questions", function()
 		end
 		assert.are.same({"unreachable", "HTTP 500", "unexpected answer", "HTTP 200", "unexpected answer",
 			"unexpected answer", "overloaded", "unexpected answer", "HTTP 200", "HTTP 200", "answer_too_large"}, heard)
+	end)
+
+	it("send nothing for a second after nothing has answered, and let the engine log nothing", function()
+		ask("known", '{"n":1}')
+		step()
+		answer(none)
+		step()
+		ask("a")
+		step()
+		http.answer(0)
+		step()
+		ask("b")
+		ask("known", '{"n":1}')
+		step()
+		assert.are.same({0, "unreachable", "unreachable", 0}, heard)
+		assert.are.same({2, true}, {#http.requests, http.requests[2].quiet})
+		step(0.9)
+		ask("b")
+		step()
+		assert.are.equal(3, #http.requests)
 	end)
 
 	it("ask again in smaller requests if an answer is too large, or a request is refused as a whole", function()

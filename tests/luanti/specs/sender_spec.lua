@@ -66,6 +66,7 @@ describe("sender", function()
 		assert.are.equal('{"server":"s","events":[{"type":"a"},\n{"type":"b"}]}', request.data)
 		assert.are.same({"Content-Type: application/json", "Authorization: Bearer k.s"}, request.extra_headers)
 		assert.are.equal(0, request.timeout % 1)
+		assert.is_true(request.quiet)
 	end)
 
 	it("does not parse the ids of an answer", function()

@@ -114,6 +114,20 @@ describe("the state of an agent", function()
 		assert.are.same({4, "wolves"}, {#http.requests, body(4).searches[1].query})
 	end)
 
+	it("is not written for half a second after nothing has answered", function()
+		for n = 1, 3 do
+			mod.state("npc:" .. n, "mood"):put({n = 1})
+		end
+		step()
+		http.answer(0)
+		step()
+		mod.state("npc:4", "mood"):put({n = 1})
+		step()
+		assert.are.equal(3, #http.requests)
+		step(0.5)
+		assert.are.equal(4, #http.requests)
+	end)
+
 	it("says why a write failed, and what the present version is", function()
 		local mood = mod.state("npc:a", "mood")
 		mood:put({n = 1}, {if_version = 3}, hear)
