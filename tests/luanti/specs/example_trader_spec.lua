@@ -60,11 +60,11 @@ describe("the trader's mind", function()
 end)
 
 describe("the stall", function()
-	local now, stall, notes, heard, counted
+	local now, stall, notes, heard, counted, debts
 
-	before_each(function()
-		now, notes, heard, counted = 0, {}, {}, {gold = 0, cheated = 0}
+	local function open()
 		stall = Stall.new({
+			debts = debts,
 			mind = mind,
 			goods = {rope = {cost = 8, list = 20}},
 			due_s = 60,
@@ -76,6 +76,11 @@ describe("the stall", function()
 				counted[what] = counted[what] + amount
 			end,
 		})
+	end
+
+	before_each(function()
+		now, notes, heard, counted, debts = 0, {}, {}, {gold = 0, cheated = 0}, {}
+		open()
 	end)
 
 	-- A customer comes; the trader remembers what the stall has noted of him.
@@ -119,6 +124,16 @@ describe("the stall", function()
 		assert.is_nil(stall:take("Ann"))
 	end)
 
+	it("still knows a debt after the trader was not loaded", function()
+		come("Ann")
+		stall:take("Ann")
+		open()
+		assert.are.equal(26, stall:owed("Ann"))
+		now = 60
+		stall:give_up()
+		assert.are.equal("cheated", notes[1].outcome)
+	end)
+
 	it("gives up a debt when it is overdue, and refuses the customer from then on", function()
 		come("Bob")
 		stall:take("Bob")
@@ -133,5 +148,56 @@ describe("the stall", function()
 		come("Ann")
 		assert.are.same({26, "owes", "distrust"}, {heard[1], heard[2], heard[3]})
 		assert.are.equal("number", type(heard[4]))
+	end)
+end)
+
+describe("the trader", function()
+	local def, player, receive, forms, old_core, old_agents
+
+	before_each(function()
+		local core = dofile("tests/luanti/specs/fake_core.lua").engine()
+		forms, old_core, old_agents = {}, _G.core, _G.lorestream_agents
+		core.get_modpath = function() return "producers/luanti/examples/lorestream_trader" end
+		core.settings.get = function() return nil end
+		core.registered_items = {["farming:bread"] = {}}
+		core.formspec_escape = function(text) return text end
+		core.show_formspec = function(name) forms[#forms + 1] = name end
+		_G.core = core
+		_G.lorestream_agents = {weight = weight, active = {}, register = function(made) def = made end}
+		dofile(MOD .. "init.lua")
+		core.entries.mods_loaded[1]()
+		receive = core.entries.player_receive_fields[1]
+		player = {get_player_name = function() return "Ann" end}
+	end)
+
+	after_each(function()
+		_G.core, _G.lorestream_agents = old_core, old_agents
+	end)
+
+	-- As after the loading of his place in the world.
+	local function load(own)
+		local agent = {id = "npc:t", own = own or {}}
+		function agent.now() return 0 end
+		function agent.pos() return nil end
+		function agent.ask() return {}, {} end
+		agent.remember, agent.count = function() end, function() end
+		_G.lorestream_agents.active["npc:t"] = agent
+		return agent
+	end
+
+	it("talks again with a player in whose talk he was unloaded", function()
+		local first = load()
+		def.on_rightclick(first, player)
+		def.live(first)
+		def.on_rightclick(first, player)
+		def.live(first)
+		assert.are.equal(1, #forms, "one talk at a time")
+		local second = load(first.own)
+		receive(player, "lorestream_trader:offer", {take = "I take it"})
+		assert.is_nil(second.stall)
+		assert.are.same({}, first.own.debts)
+		def.on_rightclick(second, player)
+		def.live(second)
+		assert.are.equal(2, #forms)
 	end)
 end)

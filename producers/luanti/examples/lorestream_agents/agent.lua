@@ -37,6 +37,8 @@ return function(parts)
 		self.home = saved.home and vector.copy(saved.home) or self.place
 		self.hp, self.bag, self.tally = saved.hp or MAX_HP, saved.bag or {}, saved.tally or {}
 		self.load = saved.load or 0
+		-- What a kind of character keeps while it is not loaded: a table that core.serialize can write.
+		self.own = saved.own or {}
 		-- How far the character's clock is ahead of the game's, and what he may still spend of this step, in seconds.
 		self.ahead, self.budget = saved.ahead or 0, 0
 		self.random = saved.seed and Agent.dice(saved.seed) or math.random
@@ -57,7 +59,7 @@ return function(parts)
 
 	function Agent:save()
 		return {id = self.id, home = self.home, hp = self.hp, bag = self.bag, load = self.load, tally = self.tally,
-			ahead = self.ahead}
+			ahead = self.ahead, own = self.own}
 	end
 
 	-- The character's clock in seconds. It stands still while the server is down.

@@ -13,7 +13,9 @@ local LEASH = 12
 
 -- The name of a person: a player, or an entity with the field `visitor_name`.
 local function name_of(object)
-	if object:is_player() then
+	if object.is_fake_player then
+		return nil -- a machine of another mod that says that it is a player
+	elseif object:is_player() then
 		return object:get_player_name()
 	end
 	local entity = object:get_luaentity()
@@ -101,9 +103,7 @@ agents.register({
 
 -- An attack on another player in his sight is an attack, too.
 core.register_on_punchplayer(function(player, hitter, _, _, _, damage)
-	-- A machine of another mod may say that it is a player.
-	local is_player = hitter and hitter:is_player() and not hitter.is_fake_player
-	local name = is_player and damage > 0 and hitter:get_player_name()
+	local name = hitter and hitter:is_player() and damage > 0 and name_of(hitter)
 	for _, agent in pairs(name and agents.active or {}) do
 		if agent.watch and vector.distance(agent:pos(), player:get_pos()) <= SIGHT then
 			agent.watch:hit(name, damage)

@@ -39,10 +39,12 @@ core.register_on_mods_loaded(function()
 end)
 
 local function stall_of(agent)
+	agent.own.debts = agent.own.debts or {}
 	agent.stall = agent.stall or Stall.new({
 		mind = mind,
 		goods = goods,
 		due_s = DUE_S,
+		debts = agent.own.debts,
 		clock = function()
 			return agent:now()
 		end,
@@ -59,6 +61,15 @@ end
 
 -- Which trader a player talks to: {agent, good}, by name of the player.
 local talks = {}
+
+-- The talk of a player; nil if there is none, or if the trader is not loaded any more.
+local function talk_of(player_name)
+	local talk = talks[player_name]
+	if talk and agents.active[talk.agent.id] ~= talk.agent then
+		talks[player_name], talk = nil, nil
+	end
+	return talk
+end
 
 local function tell(player_name, text)
 	core.chat_send_player(player_name, "Trader: " .. text)
@@ -95,7 +106,7 @@ end
 
 core.register_on_player_receive_fields(function(player, form, fields)
 	local name = player:get_player_name()
-	local talk = form == FORM and talks[name]
+	local talk = form == FORM and talk_of(name)
 	if not talk then
 		return
 	end
@@ -147,7 +158,7 @@ agents.register({
 		local owed = stall_of(agent):owed(name)
 		if owed then
 			pay(agent, player, owed)
-		elseif not talks[name] and #order > 0 then
+		elseif not talk_of(name) and #order > 0 then
 			offer(agent, name, order[math.random(#order)])
 		end
 	end,

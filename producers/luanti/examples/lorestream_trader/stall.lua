@@ -5,9 +5,9 @@ local Stall = {}
 Stall.__index = Stall
 
 -- options: mind, clock() in seconds, remember(text, metadata), count(what, amount), goods {NAME = {cost, list}} in
--- coins, due_s (a customer who has not paid after this time has cheated).
+-- coins, due_s (a customer who has not paid after this time has cheated), debts (a table in which the debts are kept).
 function Stall.new(options)
-	local self = setmetatable({queue = {}, talks = {}, debts = {}}, Stall)
+	local self = setmetatable({queue = {}, talks = {}}, Stall)
 	for key, value in pairs(options) do
 		self[key] = value
 	end
