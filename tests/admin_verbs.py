@@ -10,8 +10,10 @@ from typing import Any
 
 from deploy.local.cluster import Cluster
 from tests import zygote
-from tests.live_game import TIMEOUT_S
 from tests.processes import clean_environment
+
+VERB_TIMEOUT_S = 300
+"""A replay in the distributed shape takes 20 s, and many times as long on a machine that does other things too."""
 
 
 def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
@@ -27,7 +29,7 @@ def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
 
 def finish(verb: subprocess.Popen[str], code: int = 0) -> Any:
     """Wait for the end of a verb and check its exit code. Returns the JSON on stdout, or stderr if `code` is not 0."""
-    stdout, stderr = verb.communicate(timeout=TIMEOUT_S)
+    stdout, stderr = verb.communicate(timeout=VERB_TIMEOUT_S)
     assert verb.returncode == code, f"{stdout}\n{stderr}"
     return stderr if code else json.loads(stdout)
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import httpx2
+import pytest
 
 from deploy.local.cluster import Cluster
 from tests.admin_verbs import finish, run, start
@@ -13,6 +14,7 @@ from tests.collection_compare import compared
 from tests.live_game import AGENTS, TIMEOUT_S, LiveWrites, RepeatedSearches, event, search_all, send
 from tests.staleness_probe import StalenessProbe
 
+pytestmark = pytest.mark.timeout(600)
 EVENTS = 1000
 LATE_ERASED = AGENTS[2]
 

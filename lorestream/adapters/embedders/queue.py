@@ -2,8 +2,8 @@
 
 The event loop owns the queue, the thread owns the model. The thread gets a chunk of texts at a time. The next chunk
 is taken from the queries if there are any, so a query waits for at most one chunk of the ingest, which is smaller
-while queries come in; but after QUERY_CHUNKS of the queries the ingest that waits gets one. The calls that wait take turns, text by text, so that a call with many texts does not
-keep the others waiting.
+while queries come in; but after QUERY_CHUNKS of the queries the ingest that waits gets one. The calls that wait take
+turns, text by text, so that a call with many texts does not keep the others waiting.
 """
 
 from __future__ import annotations
