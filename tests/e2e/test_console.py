@@ -222,6 +222,7 @@ def test_single_keys_can_be_turned_off(watched: Watched):
     page.keyboard.press("?")
     switch.uncheck()
     page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
     try:
         for key in ("k", "?", "/"):
             page.keyboard.press(key)
@@ -231,6 +232,7 @@ def test_single_keys_can_be_turned_off(watched: Watched):
         page.get_by_role("button", name="Shortcuts").click()
         switch.check()
         page.keyboard.press("Escape")
+        page.locator("dialog").wait_for(state="detached")
     page.keyboard.press("k")
     page.locator("dialog input").wait_for()
     page.keyboard.press("Escape")
