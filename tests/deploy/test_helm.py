@@ -151,6 +151,11 @@ class TestRendered:
         assert key_file.find(tmp_path / "keys.json", key_id).tenant == "default"
         assert re.fullmatch(r"k1:[0-9a-f]{64}", secret["player_key"])
 
+    def test_an_upgrade_that_does_not_find_its_keys_is_refused(self) -> None:
+        with pytest.raises(AssertionError, match=r"one-lorestream-keys is gone.*keys\.existingSecret"):
+            render("--is-upgrade")
+        assert render("--is-upgrade", "--set", "keys.existingSecret=mine")
+
     def test_what_the_distributed_mode_needs_is_asked_for(self) -> None:
         with pytest.raises(AssertionError, match=r"kafka\.bootstrap is needed"):
             render("--set", "mode=distributed")
