@@ -29,12 +29,13 @@ Fault: TypeAlias = "Callable[[Rows], Awaitable[Response] | Response]"
 
 @dataclass
 class EmbeddingServer:
-    """`faults`: each is applied to one request, in order. `requests`: the texts of all requests. `refuse`: answers 400."""
+    """`faults`: each is applied to one request, in order. `requests`: the texts of all requests. `refuse`: answers `refusal_status`."""
 
     port: int = field(default_factory=free_port)
     faults: deque[Fault] = field(default_factory=deque)
     requests: list[list[str]] = field(default_factory=list)
     refuse: Callable[[list[str]], bool] = lambda texts: False
+    refusal_status: int = 400
     delay_s: float = 0.0
     running: int = 0
     max_running: int = 0
@@ -47,6 +48,7 @@ class EmbeddingServer:
         self.faults.clear()
         self.requests.clear()
         self.refuse = lambda texts: False
+        self.refusal_status = 400
         self.delay_s = 0.0
         self.max_running = 0
 
@@ -66,7 +68,7 @@ class EmbeddingServer:
                 made = self.faults.popleft()(rows(texts))
                 return made if isinstance(made, Response) else await made
             if self.refuse(texts) or not all(texts):
-                return refusal(400, "one of the inputs is invalid")
+                return refusal(self.refusal_status, "one of the inputs is invalid")
             return body(rows(texts))
         finally:
             self.running -= 1

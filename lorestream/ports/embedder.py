@@ -88,7 +88,7 @@ class Embedder(Protocol):
         `role`: the model's prefix for it is put before each text, and counts in `truncated`. `stored` is asked for
         passages that are not in the embedder's cache, before the model; what it finds is cached. Raises Overloaded
         when the queue is full, Unavailable when the model cannot be reached or fails, InvalidRequest when it refuses
-        one of the texts (a local model also where it fails for that text alone), and what `stored` raises.
+        one of the texts or, in the ingest at least, fails for that text alone, and what `stored` raises.
         """
         ...
 

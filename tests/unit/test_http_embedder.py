@@ -233,6 +233,24 @@ async def test_one_text_that_is_refused_costs_its_neighbours_nothing(server: Emb
             await embedder.embed([bad])
 
 
+async def test_one_text_over_which_the_server_fails_costs_its_neighbours_nothing(
+    server: EmbeddingServer,
+) -> None:
+    server.refusal_status = 500
+    texts = game_sentences(8)
+    bad = texts[5]
+    server.refuse = lambda asked: bad in asked
+    async with new(server, retry_timeout_s=dict.fromkeys(Priority, 0.01)) as embedder:
+        for asked in (texts, [bad]):
+            with pytest.raises(InvalidRequest, match="answered 500"):
+                await embedder.embed(asked)
+        with pytest.raises(Unavailable, match="answered 500"):
+            await embedder.embed([bad], Priority.QUERY)
+        server.requests.clear()
+        await embedder.embed([text for text in texts if text != bad])
+        assert server.requests == []
+
+
 async def test_a_server_of_small_batches_gets_smaller_ones(server: EmbeddingServer) -> None:
     texts = game_sentences(60)
     server.refuse = lambda asked: len(asked) > 8

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 import numpy as np
 
 from lorestream import supervision
-from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint
+from lorestream.adapters.embedders.http_endpoint import SETTING, EmbeddingsEndpoint, NoVectors
 from lorestream.adapters.embedders.prefixes import NO_PREFIXES, Prefixes
 from lorestream.adapters.embedders.queue import OnTexts
 from lorestream.adapters.embedders.texts import CachedVector, VectorCache, text_key
@@ -34,6 +34,9 @@ MAX_CHARACTERS = 64_000
 """Characters in a request of several texts, at most: far below OpenAI's limit of 300,000 tokens."""
 RETRY_TIMEOUT_S: Mapping[Priority, float] = {Priority.QUERY: 2.0, Priority.INGEST: 20.0}
 """For how many seconds a failed request is retried before the caller gets the error."""
+HALF_RETRY_TIMEOUT_S = 2.0
+"""The same for a half of a request that failed for so long while the server answered another one."""
+_PROBE_RETRY_TIMEOUT_S = 0.1
 
 _BLANK = "."
 """Sent instead of a text of blanks only, which OpenAI refuses."""
@@ -183,8 +186,8 @@ class HttpEmbedder:
         """One row per text, in order, each sent with the prefix of `role` before it.
 
         `truncated` is always false, because a server does not report it. Raises Overloaded when too many texts are
-        pending, Unavailable when the server fails, InvalidRequest when it refuses one of the texts, and what `stored`
-        raises.
+        pending, Unavailable when the server fails, InvalidRequest when it refuses one of the texts or, in the ingest,
+        fails over that text alone, and what `stored` raises.
         """
         if self._closed:
             raise Unavailable("the embedder is closed")
@@ -301,22 +304,31 @@ class HttpEmbedder:
 
     async def _run(self, batch: Mapping[bytes, str], priority: Priority) -> _Vectors:
         async with self._slots[priority]:
-            return await self._fetch(list(batch.items()), priority)
+            return await self._fetch(list(batch.items()), priority, self._retry_timeout_s[priority])
 
-    async def _fetch(self, batch: Sequence[tuple[bytes, str]], priority: Priority) -> _Vectors:
+    async def _fetch(
+        self, batch: Sequence[tuple[bytes, str]], priority: Priority, retry_timeout_s: float
+    ) -> _Vectors:
         """Request the vectors of a batch. When the server refuses it, request each half separately.
 
-        One text may be the reason, or the size of the batch. The vectors of one half are cached even if the other
-        half fails.
+        One text may be the reason, or the size of the batch; also where the server fails over this batch alone, which
+        would be sent again for ever by the ingest. The vectors of one half are cached even if the other half fails.
         """
         try:
-            vectors = await self._vectors([text for _, text in batch], priority)
-        except InvalidRequest:
+            vectors = await self._vectors([text for _, text in batch], retry_timeout_s)
+        except (InvalidRequest, NoVectors) as error:
+            if isinstance(error, NoVectors):
+                if priority == Priority.QUERY:
+                    raise
+                await self._vectors([_BLANK], _PROBE_RETRY_TIMEOUT_S)  # Unavailable if it fails over any text
             if len(batch) == 1:
-                raise
+                raise InvalidRequest(str(error)) from error
             middle = len(batch) // 2
             halves = await asyncio.gather(  # noqa: TID251 (both halves end)
-                *(self._fetch(half, priority) for half in (batch[:middle], batch[middle:])),
+                *(
+                    self._fetch(half, priority, min(retry_timeout_s, HALF_RETRY_TIMEOUT_S))
+                    for half in (batch[:middle], batch[middle:])
+                ),
                 return_exceptions=True,
             )
             found: _Vectors = {}
@@ -332,10 +344,10 @@ class HttpEmbedder:
             self._cache.put(key, CachedVector(vector, truncated=False))
         return found
 
-    async def _vectors(self, texts: Sequence[str], priority: Priority) -> NDArray[np.float32]:
+    async def _vectors(self, texts: Sequence[str], retry_timeout_s: float) -> NDArray[np.float32]:
         sent = [text if text.strip() else _BLANK for text in texts]
         try:
-            vectors = await self._endpoint.vectors(sent, retry_timeout_s=self._retry_timeout_s[priority])
+            vectors = await self._endpoint.vectors(sent, retry_timeout_s=retry_timeout_s)
         except Misconfigured as error:  # the settings were right at the start, so the server has changed
             raise Unavailable(str(error)) from error
         if vectors.shape[1] != self.dim:

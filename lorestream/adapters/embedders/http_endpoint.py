@@ -52,6 +52,10 @@ class _Retryable(Unavailable):
         self.after_s = after_s
 
 
+class NoVectors(_Retryable):
+    """The server is there, and has failed over these texts: one of them may be the reason."""
+
+
 class EmbeddingsEndpoint:
     """Requests vectors of texts and retries. Safe for concurrent calls on one event loop."""
 
@@ -90,9 +94,9 @@ class EmbeddingsEndpoint:
     async def vectors(self, texts: Sequence[str], *, retry_timeout_s: float) -> NDArray[np.float32]:
         """Request the vectors of the texts: shape (len(texts), dim), float32, rows of length 1.
 
-        Retries for `retry_timeout_s` seconds after the first failure. Raises Unavailable when they fail,
-        Misconfigured when the server refuses the address, the model or the key, and InvalidRequest when it refuses
-        one of the texts.
+        Retries for `retry_timeout_s` seconds after the first failure. Raises Unavailable when they fail (NoVectors if
+        the texts may be the reason), Misconfigured when the server refuses the address, the model or the key, and
+        InvalidRequest when it refuses one of the texts.
         """
 
         def retry_delay(error: Exception) -> bool | float:
@@ -129,6 +133,8 @@ class EmbeddingsEndpoint:
         if response.is_success:
             return response.content
         reason = f"{self.host} answered {response.status_code} for {self.model}: {_brief(response.text)}"
+        if response.status_code == _SERVER_ERROR:
+            raise NoVectors(reason, _retry_after(response.headers.get("Retry-After")))
         if response.status_code in _RETRYABLE_STATUS or response.status_code >= _SERVER_ERROR:
             raise _Retryable(reason, _retry_after(response.headers.get("Retry-After")))
         if response.is_redirect or response.status_code in _SETTING_BY_STATUS:
@@ -141,14 +147,14 @@ class EmbeddingsEndpoint:
         try:
             rows = sorted(msgspec.json.decode(body, type=_Response).data, key=lambda row: row.index)
             if [row.index for row in rows] != list(range(count)):
-                raise _Retryable(f"{self.host} sent {len(rows)} vectors for {count} texts")
+                raise NoVectors(f"{self.host} sent {len(rows)} vectors for {count} texts")
             with np.errstate(over="ignore"):  # an overflow to infinity is refused below
                 vectors = np.array([row.embedding for row in rows], np.float32)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
-            raise _Retryable(f"{self.host} sent a response without vectors ({error})") from error
+            raise NoVectors(f"{self.host} sent a response without vectors ({error})") from error
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
         if vectors.ndim != 2 or not np.isfinite(lengths).all() or not (lengths > 0).all():  # noqa: PLR2004
-            raise _Retryable(f"{self.host} sent vectors of length 0 or with values that are not finite")
+            raise NoVectors(f"{self.host} sent vectors of length 0 or with values that are not finite")
         return vectors / lengths
 
 
