@@ -131,6 +131,15 @@ def utc(seconds: float) -> datetime:
     return datetime.fromtimestamp(clamp_time(seconds), UTC)
 
 
+def check_has_come(seconds: float, now: float, path: str, what: str = "") -> None:
+    """Raise InvalidRequest if the time has not come yet. Both are Unix seconds. `what`: the end of the message."""
+    if seconds > now:
+        raise InvalidRequest(
+            f"{utc(seconds):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service{what}",
+            path=path,
+        )
+
+
 # --- numbers and JSON values -------------------------------------------------------------------------------
 
 EmptyList: TypeAlias = Annotated[list[Any], Meta(max_length=0)]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lorestream.errors import InvalidRequest
-from lorestream.limits import utc
+from lorestream.limits import check_has_come
 
 if TYPE_CHECKING:
     from lorestream.memories import Memory
@@ -50,9 +49,5 @@ class Rewind:
 
 def check_time(to: float, now: float) -> None:
     """Raise InvalidRequest if the time of a rewind has not come yet. Both are Unix seconds."""
-    if to > now:
-        raise InvalidRequest(
-            f"{utc(to):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service. It is the time of the"
-            " backup that the world was restored from, in Unix seconds",
-            path="to",
-        )
+    what = ". It is the time of the backup that the world was restored from, in Unix seconds"
+    check_has_come(to, now, "to", what)

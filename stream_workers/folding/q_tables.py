@@ -113,9 +113,8 @@ def _q(q: float, update: QUpdateItem) -> float:
             alpha, distance = update.alpha or 0.0, update.value - q
             if math.isfinite(distance):
                 return q + alpha * distance
-            return (
-                1.0 - alpha
-            ) * q + alpha * update.value  # no float holds the distance of two large numbers
+            # No float holds the distance of two large numbers.
+            return (1.0 - alpha) * q + alpha * update.value
 
 
 def _count_row(table: Row | None, key: RowKey, total: int, event: QUpdate, position: Position) -> Row:

@@ -19,7 +19,7 @@ import msgspec
 from lorestream.admin import AdminTask, Outcome, Progress, Remark, Report, ReportStream
 from lorestream.collections.catalogue import Collection, Model
 from lorestream.errors import InvalidRequest, Misconfigured, OperationRefused
-from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName, utc
+from lorestream.limits import MAX_TIME, MIN_TIME, CollectionName, check_has_come, utc
 from lorestream.wiring import OpenCollection, WorkerParts
 from stream_workers.rebuild.alias_swap import collect_garbage, create_collection
 from stream_workers.rebuild.carry_over import CarryOver
@@ -97,12 +97,9 @@ class Replay:
 
     async def _create(self, arguments: ReplayArguments) -> tuple[Collection, str]:
         """Create the collection, which the workers then find in the list. Returns it, and a remark about it."""
-        since, now = arguments.since, self.parts.clock.now()
-        if since is not None and since > now:
-            raise InvalidRequest(
-                f"{utc(since):%Y-%m-%d %H:%M:%S} UTC has not come yet, by the clock of this service",
-                path="from",
-            )
+        since = arguments.since
+        if since is not None:
+            check_has_come(since, self.parts.clock.now(), "from")
         collections = self.parts.collections
         chosen = self.parts.settings.embedder
         is_default = arguments.model is None and arguments.dim is None
